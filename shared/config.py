@@ -1,0 +1,174 @@
+"""Settings: the only reader of the environment.
+
+A plain pydantic model and not pydantic-settings: importing the latter adds about 110 ms to every cold
+start (docs/adr/0005), and what it would do for us is the twenty lines at the end.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from shared.errors import BadConfig
+
+#: etcd's own limit for one request is 1.5 MiB; messages and segments stay clear of it.
+MIB = 1024 * 1024
+
+_UNITS = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "kib": 1024, "mib": MIB, "gib": 1024 * MIB}
+_SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_bytes(text: str) -> int:
+    """Read a size such as `2GiB`, `500MB` or a bare number of bytes.
+
+    Raises:
+        ValueError: Not a size.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text)
+    if match is None or match[2].lower() not in _UNITS:
+        raise ValueError("expected a size such as 2GiB, 500MB or a number of bytes")
+    return int(float(match[1]) * _UNITS[match[2].lower()])
+
+
+def parse_duration_s(text: str) -> float:
+    """Read a duration such as `30s`, `500ms`, `5m`, `7d` or a bare number of seconds.
+
+    Raises:
+        ValueError: Not a duration.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text)
+    if match is None or match[2] not in _SECONDS:
+        raise ValueError("expected a duration such as 30s, 500ms, 5m or a number of seconds")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+class Settings(BaseModel):
+    """Everything that can be set from outside, one field per variable (its upper-case name)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    etcd_endpoints: Annotated[str, Field(description="etcd members, `host:port`, separated by commas")] = (
+        "127.0.0.1:2379"
+    )
+    message_queue_prefix: Annotated[
+        str, Field(description="the prefix of every key in etcd; two pipelines can share one etcd under two")
+    ] = "/telemetry"
+    cluster_id: Annotated[
+        str,
+        Field(min_length=1, max_length=256, description="the cluster that uploaded records are said to be of"),
+    ] = "default"
+    port: Annotated[
+        int, Field(ge=1, le=65535, description="the port a function listens on (HTTP_PORT is read too)")
+    ] = 8080
+    max_upload_size: Annotated[int, Field(gt=0, description="the largest upload body, such as `2GiB`")] = (
+        4 * 1024 * MIB
+    )
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Field(description="debug, info, warning or error")
+    ] = "info"
+    batch_size: Annotated[
+        int, Field(ge=1, le=1_000_000, description="rows per request of `gpu-telemetry stream`")
+    ] = 100
+    poll_interval: Annotated[
+        float, Field(gt=0, description="how often the queue source looks for messages it was not told of")
+    ] = 5.0
+    collect_workers: Annotated[
+        int, Field(ge=1, le=32, description="threads with which one collect request drains the queue")
+    ] = 2
+    visibility_timeout: Annotated[
+        float,
+        Field(ge=2, le=30, description="how long a claim outlives a collector that died, at most `30s`"),
+    ] = 30.0
+    stale_after: Annotated[
+        float, Field(gt=0, description="a GPU whose newest record is older than this is `stale`")
+    ] = 300.0
+    retention: Annotated[
+        str,
+        Field(pattern=r"^(\d+d|off)$", description="whole days that stored records are kept, or `off`"),
+    ] = "7d"
+    workers: Annotated[
+        int, Field(ge=1, le=64, description="processes per instance (functions-framework's own)")
+    ] = 1
+    threads: Annotated[
+        int, Field(ge=1, le=1024, description="threads per process (functions-framework's own)")
+    ] = 8
+
+    @field_validator("max_upload_size", mode="before")
+    @classmethod
+    def _size(cls, value: object) -> object:
+        return parse_bytes(value) if isinstance(value, str) else value
+
+    @field_validator("poll_interval", "visibility_timeout", "stale_after", mode="before")
+    @classmethod
+    def _duration(cls, value: object) -> object:
+        return parse_duration_s(value) if isinstance(value, str) else value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("etcd_endpoints")
+    @classmethod
+    def _endpoints(cls, value: str) -> str:
+        for endpoint in value.split(","):
+            if re.fullmatch(r"(http://)?[^\s:/,]+:\d{1,5}", endpoint.strip()) is None:
+                raise ValueError("expected host:port, several separated by commas")
+        return value
+
+    @field_validator("message_queue_prefix")
+    @classmethod
+    def _prefix(cls, value: str) -> str:
+        if re.fullmatch(r"(/[A-Za-z0-9._-]+)+", value) is None:
+            raise ValueError("expected a path such as /telemetry (letters, digits, '.', '_', '-')")
+        return value
+
+    def endpoints(self) -> list[str]:
+        """List the etcd members as `host:port`."""
+        return [e.strip().removeprefix("http://") for e in self.etcd_endpoints.split(",")]
+
+
+#: Other names under which a setting is read when its own is not set.
+_ALSO = {"port": "HTTP_PORT"}
+
+
+def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings from the environment; an empty variable counts as not set.
+
+    Raises:
+        BadConfig: A value is not valid; names the variable, the value and what is expected.
+    """
+    env = os.environ if environ is None else environ
+    given: dict[str, str] = {}
+    for name in Settings.model_fields:
+        value = env.get(name.upper()) or env.get(_ALSO.get(name, "")) or ""
+        if value:
+            given[name] = value
+    try:
+        return Settings.model_validate(given)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        name = str(first["loc"][0])
+        reason = first["msg"].removeprefix("Value error, ")
+        raise BadConfig(f"{name.upper()}={given[name]!r}: {reason}", name=name.upper()) from exc
+
+
+@cache
+def settings() -> Settings:
+    """Return the settings of this process, read once."""
+    return read_settings()
+
+
+def read_variable(name: str, default: str = "") -> str:
+    """Read a variable that Knative sets and an operator does not (K_SERVICE, K_REVISION, K_SINK)."""
+    return os.environ.get(name, default)
+
+
+def environment() -> dict[str, str]:
+    """Copy the environment, to hand it to a child process."""
+    return dict(os.environ)
