@@ -16,7 +16,7 @@ PYTEST_ARGS ?=
 	test test-unit test-integration test-e2e test-coverage coverage-html lint format clean
 
 help: ## Show this list
-	@grep -hE '^[a-z][a-z-]*:.*?## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*?## "} {printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}'
+	@grep -hE '^[a-z][a-z0-9-]*:.*?## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*?## "} {printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}'
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "gpu-telemetry needs Python 3.11 or later: install it, or say PYTHON=/path/to/python" >&2; exit 1; }

@@ -1,0 +1,185 @@
+"""The move: claimed messages become a segment, in one transaction with their deletion.
+
+Queue and store live in the same etcd, so a record is in the queue or in the store, never in both and never
+in neither, whatever is killed when. The steps, and what a crash between them leaves:
+
+  claim    (transaction) an attempt is counted; the lease gives the messages back when it ends
+  decode, sort, encode   nothing is written
+  move     (transaction) all of it or nothing: the segment and its index entry appear, the messages cease
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from shared.errors import Conflict, Corrupt, PipelineError, Transient
+from shared.etcd import Etcd, Get
+from shared.keys import Keys, ingestion_day
+from shared.messages import NewerMessage, decode_message
+from shared.queue import MAX_ATTEMPTS, MAX_MESSAGES_PER_CLAIM, Claim, Lease, Queue, ReadyMessage
+from shared.records import collapse, concat
+from shared.store.segment import MAX_SEGMENT_BYTES
+from shared.store.write import Segment, build_segment, put_operations
+
+log = logging.getLogger(__name__)
+
+#: Payload bytes gathered into one move: as Parquet they take well under a transaction's limit.
+MAX_MOVE_BYTES = 1_200_000
+#: Seconds for which a move is repeated while etcd is away.
+_MOVE_RETRY_S = 5.0
+
+
+@dataclass(slots=True)
+class Done:
+    """What was done with messages; adds up."""
+
+    messages: int = 0
+    rows: int = 0
+    segments: int = 0
+    bytes: int = 0
+    released: int = 0
+    buried: int = 0
+    #: Messages that others held.
+    lost: int = 0
+
+    def add(self, other: Done) -> None:
+        """Add what another thread did."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+def plan_moves(messages: Sequence[ReadyMessage]) -> list[list[ReadyMessage]]:
+    """Group messages into moves: one ingestion day each, within the limits, in order of upload.
+
+    A message that was attempted before moves alone, so that a poisonous one takes no others with it.
+    """
+    moves: list[list[ReadyMessage]] = []
+    size, open_day = 0, ""
+    for m in sorted(messages, key=lambda m: m.id):
+        day = ingestion_day(m.received_ms)
+        alone = m.attempts > 0
+        fits = size + m.bytes <= MAX_MOVE_BYTES and moves and len(moves[-1]) < MAX_MESSAGES_PER_CLAIM
+        if alone or not fits or day != open_day:
+            moves.append([m])
+            size, open_day = m.bytes, "" if alone else day
+        else:
+            moves[-1].append(m)
+            size += m.bytes
+    return moves
+
+
+class Mover:
+    """Moves messages from the queue into the store; one per thread, for it holds a lease."""
+
+    def __init__(self, etcd: Etcd, keys: Keys, queue: Queue, visibility_timeout_s: float) -> None:
+        self._etcd = etcd
+        self._keys = keys
+        self._queue = queue
+        self._lease = Lease(etcd, visibility_timeout_s)
+
+    def move(self, messages: Sequence[ReadyMessage]) -> Done:
+        """Claim and move one group of plan_moves.
+
+        Raises:
+            Transient: etcd went away; what was claimed is given back, if need be by the lease's end.
+        """
+        try:
+            claims = self._queue.claim(messages, self._lease)
+            done = Done(lost=len(messages) - len(claims))
+            if claims:
+                done.add(self._move_claimed(claims))
+        except Transient:
+            self._lease.give_back()
+            raise
+        return done
+
+    def close(self) -> None:
+        """Give the lease back."""
+        self._lease.give_back()
+
+    def _move_claimed(self, claims: list[Claim]) -> Done:
+        tables, good, done = [], [], Done()
+        for claim in claims:
+            table = self._decode(claim, done)
+            if table is not None:
+                tables.append(table)
+                good.append(claim)
+        if good:
+            done.add(self._store(good, tables))
+        return done
+
+    def _decode(self, claim: Claim, done: Done) -> pa.Table | None:
+        attempts = claim.message.attempts
+        try:
+            if attempts >= MAX_ATTEMPTS:
+                raise Corrupt(f"it was claimed {attempts} times and never moved")
+            return decode_message(claim.payload)
+        except NewerMessage:
+            self._queue.release([claim])
+            done.released += 1
+        except Corrupt as exc:
+            try:
+                self._queue.bury(claim, exc.message)
+                done.buried += 1
+            except Conflict:
+                done.lost += 1
+        return None
+
+    def _store(self, claims: list[Claim], tables: list[pa.Table]) -> Done:
+        table = collapse(concat(tables))
+        day = ingestion_day(claims[0].message.received_ms)
+        segment = build_segment(table, day=day)
+        if segment is None and len(claims) > 1:
+            middle = len(claims) // 2
+            done = self._store(claims[:middle], tables[:middle])
+            done.add(self._store(claims[middle:], tables[middle:]))
+            return done
+        if segment is None:
+            # A message is smaller than that, so this is a defect and not the file's fault: keep it whole.
+            self._queue.bury(claims[0], f"it is larger than {MAX_SEGMENT_BYTES} bytes as a segment")
+            return Done(buried=1)
+        if not self._commit(claims, segment):
+            return self._lost(claims)
+        return Done(
+            messages=len(claims),
+            rows=sum(t.num_rows for t in tables),
+            segments=1,
+            bytes=segment.info.bytes,
+        )
+
+    def _commit(self, claims: Sequence[Claim], segment: Segment) -> bool:
+        """Do the move; False where a claim is no longer mine, and then nothing happened.
+
+        Repeated while etcd does not answer: one that did happen left its index entry.
+        """
+        compare = self._queue.commit_compare(claims)
+        operations = put_operations(self._keys, [segment]) + self._queue.commit_operations(claims)
+        index_key = segment.info.index_key(self._keys)
+        deadline = time.monotonic() + _MOVE_RETRY_S
+        while True:
+            try:
+                answer = self._etcd.txn(compare, operations, [Get(index_key, count_only=True)])
+            except Transient:
+                if time.monotonic() > deadline:
+                    raise
+                threading.Event().wait(0.2)
+            else:
+                return answer.succeeded or answer.reads[0].count > 0
+
+    def _lost(self, claims: Sequence[Claim]) -> Done:
+        log.warning(
+            "a claim ended before its move: nothing was moved",
+            extra={"action": "claim_lost", "messages": [c.message.id for c in claims]},
+        )
+        self._lease.forget()
+        try:
+            self._queue.release(claims)
+        except PipelineError as exc:
+            log.info("could not release: %s", exc, extra={"action": "release_failed"})
+        return Done(lost=len(claims))

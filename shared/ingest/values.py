@@ -1,0 +1,122 @@
+"""The values of metrics: garbage becomes null and is counted; the long form is turned into records."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from shared.fields import BLANK_RANGES, Source, find_source, own_source
+from shared.ingest.cells import bad_cells
+from shared.ingest.report import BadCell
+from shared.records import RESERVED
+
+_NO_NUMBER = pa.scalar(None, pa.float64())
+_SMALLEST_BLANK = min(low for low, _ in BLANK_RANGES)
+
+Lines = Callable[[], pa.Array]
+
+
+def check_range(
+    values: pa.Array, source: Source, lines: Lines, head: str
+) -> tuple[pa.Array, list[BadCell], int]:
+    """Make null what no true value can be; returns the values in the field's unit, what was bad, how many.
+
+    DCGM's blanks mean that nothing was reported: they become null and are not counted.
+    """
+    low, high = source.field.minimum / source.factor, source.field.maximum / source.factor
+    if _clean(values, low, min(high, _SMALLEST_BLANK)):
+        return _convert(values, source), [], 0
+    blank = pc.is_nan(values)
+    for first, last in BLANK_RANGES:
+        inside = pc.and_(pc.greater_equal(values, first), pc.less_equal(values, last))
+        blank = pc.or_(blank, inside)
+    values = pc.if_else(pc.fill_null(blank, False), _NO_NUMBER, values)  # noqa: FBT003
+    finite = pc.is_finite(values)
+    inside = pc.and_(pc.greater_equal(values, low), pc.less_equal(values, high))
+    bad = pc.invert(pc.fill_null(pc.and_(finite, inside), True))  # noqa: FBT003
+    count = pc.sum(bad).as_py() or 0
+    if not count:
+        return _convert(values, source), [], 0
+    reason = _range_reason(source, low, high)
+    cells = bad_cells(values, bad, lines(), head, reason)
+    return _convert(pc.if_else(bad, _NO_NUMBER, values), source), cells, count
+
+
+def _clean(values: pa.Array, low: float, high: float) -> bool:
+    bounds = pc.min_max(values)
+    least, most = bounds["min"].as_py(), bounds["max"].as_py()
+    if least is None:
+        return bool(values.null_count == len(values))
+    # min_max passes over NaN, so that is asked for by itself.
+    return bool(low <= least and most <= high and math.isfinite(least) and math.isfinite(most)) and not (
+        pc.any(pc.is_nan(values)).as_py()
+    )
+
+
+def _convert(values: pa.Array, source: Source) -> pa.Array:
+    return values if source.factor == 1.0 else pc.multiply(values, source.factor)
+
+
+def _range_reason(source: Source, low: float, high: float) -> str:
+    if math.isinf(low) and math.isinf(high):
+        return "not a finite number"
+    name = source.field.name
+    if math.isinf(high):
+        return f"out of range: {name} is {low:g} or more"
+    return f"out of range: {name} lies between {low:g} and {high:g}"
+
+
+def _source_of(metric: str) -> Source | None:
+    source = find_source(metric) or own_source(metric)
+    return None if source is None or source.field.name in RESERVED else source
+
+
+def pivot(
+    columns: Mapping[str, pa.Array], metric: pa.Array, value: pa.Array, lines: Lines, head: str
+) -> tuple[pa.Table, list[BadCell], int]:
+    """Turn rows of one metric each into records: one row per (uuid, timestamp), a column per metric.
+
+    Per key and column the last line that has a value wins. `columns` begins with uuid and timestamp.
+    """
+    bad: list[BadCell] = []
+    nulled = 0
+    metrics: dict[str, pa.Array] = {}
+    for code, name in enumerate(metric.dictionary.to_pylist()):
+        rows = pc.equal(metric.indices, code)
+        source = _source_of(name)
+        own = pc.if_else(rows, value, _NO_NUMBER)
+        if source is None:
+            unnamed = pc.and_(rows, pc.is_valid(own))
+            nulled += pc.sum(unnamed).as_py() or 0
+            bad += bad_cells(metric.cast(pa.string()), unnamed, lines(), head, "not a name that a metric can have")
+            continue
+        own, cells, count = check_range(own, source, lines, head)
+        bad += cells
+        nulled += count
+        field = source.field.name
+        metrics[field] = pc.coalesce(own, metrics[field]) if field in metrics else own
+    return _group({**columns, **metrics}), bad, nulled
+
+
+def _group(columns: Mapping[str, pa.Array]) -> pa.Table:
+    times = columns["timestamp"].cast(pa.int64())
+    low = pc.min(times).as_py()
+    span = pc.max(times).as_py() - low + 1
+    codes = columns["uuid"].indices.cast(pa.int64())
+    key = pc.add(pc.multiply(codes, span), pc.subtract(times, low))
+    flat = {n: v.indices if pa.types.is_dictionary(v.type) else v for n, v in columns.items()}
+    grouped = (
+        pa.table({**flat, "": key})
+        .group_by("", use_threads=False)
+        .aggregate([(name, "last") for name in flat])
+    )
+    out = {}
+    for name, values in columns.items():
+        last = grouped.column(f"{name}_last").combine_chunks()
+        if pa.types.is_dictionary(values.type):
+            last = pa.DictionaryArray.from_arrays(last, values.dictionary)
+        out[name] = last
+    return pa.table(out)

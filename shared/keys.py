@@ -1,0 +1,144 @@
+r"""Every key in etcd: built and parsed here, nowhere else.
+
+Under the prefix (MESSAGE_QUEUE_PREFIX, /telemetry):
+
+  queue/ready/<message>       JSON: bytes, rows, attempts. In order of upload; one per message not committed
+  queue/payload/<message>     the message itself (Arrow IPC); read by exact key only, never by range
+  queue/claims/<message>      who works on it; bound to the claimer's lease
+  queue/dead/<message>        JSON: bytes, rows, attempts, reason; the payload stays where it is
+  queue/bell                  JSON: the messages of the newest publish; every publish puts it
+  store/index/<day>/<level>/<min>-<max>/<segment>
+                              JSON: rows, bytes, uuid range, upload range. day: of ingestion, YYYYMMDD, UTC;
+                              level: 0 fresh, higher folded; min and max: epoch ms of the records inside
+  store/segment/<segment>     the segment itself (Parquet); immutable; read by exact key only
+  store/bell                  JSON: the newest segments; every store transaction puts it
+  uploads/<upload>            JSON: the report of a finished upload
+
+A message is `<upload>-<number>`, so the messages of one upload are a range of their own. An upload is
+`<received at, epoch ms, 12 hex digits>-<12 random hex digits>`: in order of time, and unique without asking.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from shared.errors import Corrupt
+
+_MAX_MS = 99_999_999_999_999
+
+
+def new_upload_id(received_ms: int) -> str:
+    """Draw an id for an upload received at an epoch time in milliseconds."""
+    return f"{received_ms:012x}-{secrets.token_hex(6)}"
+
+
+def new_segment_id() -> str:
+    """Draw an id for a segment."""
+    return secrets.token_hex(12)
+
+
+def message_id(upload_id: str, number: int) -> str:
+    """Name the number-th message of an upload."""
+    return f"{upload_id}-{number:06d}"
+
+
+def parse_message_id(message: str) -> tuple[str, int]:
+    """Split a message's name into its upload and its number.
+
+    Raises:
+        Corrupt: Not such a name.
+    """
+    upload_id, dash, number = message.rpartition("-")
+    if not dash or not number.isdigit():
+        raise Corrupt(f"not a message id: {message!r}")
+    return upload_id, int(number)
+
+
+def is_upload_id(text: str) -> bool:
+    """Tell whether a text has the form of an upload's id; what has not is never put into a key."""
+    head, dash, tail = text.partition("-")
+    hexadecimal = set("0123456789abcdef")
+    return bool(dash) and len(head) == len(tail) == 12 and set(head + tail) <= hexadecimal  # noqa: PLR2004
+
+
+def ingestion_day(received_ms: int) -> str:
+    """Name the UTC day of an epoch time in milliseconds, YYYYMMDD."""
+    return datetime.fromtimestamp(received_ms / 1000, UTC).strftime("%Y%m%d")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexKey:
+    """What the key of an index entry says."""
+
+    day: str
+    level: int
+    min_ms: int
+    max_ms: int
+    segment: str
+
+
+class Keys:
+    """The keys of one pipeline; a value object."""
+
+    def __init__(self, prefix: str) -> None:
+        self.ready_prefix = f"{prefix}/queue/ready/"
+        self.payload_prefix = f"{prefix}/queue/payload/"
+        self.claims_prefix = f"{prefix}/queue/claims/"
+        self.dead_prefix = f"{prefix}/queue/dead/"
+        self.queue_bell = f"{prefix}/queue/bell"
+        self.index_prefix = f"{prefix}/store/index/"
+        self.segment_prefix = f"{prefix}/store/segment/"
+        self.store_bell = f"{prefix}/store/bell"
+        self.uploads_prefix = f"{prefix}/uploads/"
+
+    def ready(self, message: str) -> str:
+        """Build the key that says a message waits."""
+        return self.ready_prefix + message
+
+    def ready_of(self, upload_id: str) -> str:
+        """Build the prefix of the ready keys of one upload."""
+        return f"{self.ready_prefix}{upload_id}-"
+
+    def dead_of(self, upload_id: str) -> str:
+        """Build the prefix of the dead letters of one upload."""
+        return f"{self.dead_prefix}{upload_id}-"
+
+    def payload(self, message: str) -> str:
+        """Build the key of a message's bytes."""
+        return self.payload_prefix + message
+
+    def claim(self, message: str) -> str:
+        """Build the key that says a message is being worked on."""
+        return self.claims_prefix + message
+
+    def dead(self, message: str) -> str:
+        """Build the key of a dead letter."""
+        return self.dead_prefix + message
+
+    def segment(self, segment: str) -> str:
+        """Build the key of a segment's bytes."""
+        return self.segment_prefix + segment
+
+    def upload(self, upload_id: str) -> str:
+        """Build the key of an upload's report."""
+        return self.uploads_prefix + upload_id
+
+    def index(self, entry: IndexKey) -> str:
+        """Build the key of an index entry; times are clipped to 14 digits, which is the year 5138."""
+        low, high = (min(max(t, 0), _MAX_MS) for t in (entry.min_ms, entry.max_ms))
+        return f"{self.index_prefix}{entry.day}/{entry.level}/{low:014d}-{high:014d}/{entry.segment}"
+
+    def parse_index(self, key: str) -> IndexKey:
+        """Read the key of an index entry.
+
+        Raises:
+            Corrupt: Not such a key.
+        """
+        try:
+            day, level, times, segment = key.removeprefix(self.index_prefix).split("/")
+            low, high = times.split("-")
+            return IndexKey(day=day, level=int(level), min_ms=int(low), max_ms=int(high), segment=segment)
+        except ValueError as exc:
+            raise Corrupt(f"not an index key: {key!r}") from exc

@@ -1,0 +1,97 @@
+"""Messages: a batch of records on its way through the queue, as one Arrow IPC stream.
+
+What is the same for every row (upload, receive time, number, cluster, trace) stands once in the schema's
+metadata and becomes columns when the message is decoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from shared.errors import Corrupt, PipelineError
+from shared.records import KEY, constant_text, with_version
+
+#: Written into each message. A message newer than its reader is released, never buried: during a rolling
+#: upgrade a newer collector will take it.
+SCHEMA_VERSION = 1
+#: What one message may hold, decoded: a million constant rows encode to 17 KB, and somebody must hold them.
+MAX_ROWS = 64 * 1024
+MAX_DECODED_BYTES = 16 * 1024 * 1024
+
+_OPTIONS = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=1), use_threads=False)
+
+
+class NewerMessage(PipelineError):
+    """The message is of a newer version than this reader."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What all messages of one upload share."""
+
+    upload_id: str
+    #: When the upload began, epoch ms.
+    received_ms: int
+    cluster: str
+    #: W3C trace context of the upload's request, or empty.
+    traceparent: str = ""
+
+
+def encode_message(table: pa.Table, origin: Origin, number: int) -> bytes:
+    """Write records (uuid, timestamp, labels, metrics) as one message."""
+    schema = table.schema.with_metadata({
+        "schema_version": str(SCHEMA_VERSION),
+        "upload_id": origin.upload_id,
+        "received_at": str(origin.received_ms),
+        "number": str(number),
+        "cluster": origin.cluster,
+        "traceparent": origin.traceparent,
+    })  # fmt: skip
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema, options=_OPTIONS) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+def iter_messages(table: pa.Table, limit: int) -> Iterator[pa.Table]:
+    """Cut records into tables that each make one message, by rows and decoded bytes."""
+    rows = table.num_rows
+    size = max(table.nbytes, 1)
+    step = max(min(MAX_ROWS, rows * min(MAX_DECODED_BYTES, limit) // size), 1)
+    for start in range(0, rows, step):
+        yield table.slice(start, step)
+
+
+def decode_message(payload: bytes) -> pa.Table:
+    """Read a message as records with their version columns, in the order of the file.
+
+    Raises:
+        NewerMessage: Written by a newer version; leave it to a newer reader.
+        Corrupt: Not a message, or more than a message may hold.
+    """
+    try:
+        with pa.ipc.open_stream(payload) as reader:
+            metadata = reader.schema.metadata or {}
+            if int(metadata[b"schema_version"]) > SCHEMA_VERSION:
+                raise NewerMessage
+            batches, rows, size = [], 0, 0
+            for batch in reader:
+                rows, size = rows + batch.num_rows, size + batch.nbytes
+                if rows > MAX_ROWS or size > 2 * MAX_DECODED_BYTES:
+                    raise Corrupt("a message holds more than a message may")
+                batches.append(batch)
+            table = pa.Table.from_batches(batches, reader.schema)
+        origin = {name: metadata[name.encode()].decode() for name in ("upload_id", "received_at", "number")}
+        cluster = metadata[b"cluster"].decode()
+        numbers = int(origin["received_at"]), int(origin["number"])
+    except (pa.ArrowException, OSError, ValueError, KeyError) as exc:
+        raise Corrupt(f"a message cannot be decoded: {exc}") from exc
+    if table.num_rows == 0 or any(name not in table.column_names for name in KEY):
+        raise Corrupt("a message without records")
+    table = table.replace_schema_metadata(None).append_column(
+        "cluster", constant_text(cluster, table.num_rows)
+    )
+    return with_version(table, received_ms=numbers[0], upload_id=origin["upload_id"], number=numbers[1])
