@@ -335,13 +335,12 @@ class Etcd:
             pass
 
     def status(self) -> dict[str, Any]:
-        """Ask one member for its version, the size of its file and the bytes of it in use."""
+        """Ask one member for its version, the size of its file and its revision."""
         with _mapped():
             answer = self._maintenance.Status(rpc.StatusRequest(), timeout=self._timeout_s)
         return {
             "version": answer.version,
             "db_size_bytes": int(answer.dbSize),
-            "db_in_use_bytes": int(answer.dbSizeInUse),
             "revision": int(answer.header.revision),
         }
 

@@ -309,6 +309,11 @@ class Queue:
             dead=dead,
         )
 
+    def depth_now(self) -> int:
+        """Count the messages that are not committed."""
+        prefix = self._keys.ready_prefix
+        return self._etcd.read(Get(prefix, prefix_end(prefix), count_only=True)).count
+
     def count_of_upload(self, upload_id: str) -> tuple[int, int]:
         """Count the messages of one upload that wait, and its dead letters."""
         ready, dead = self._keys.ready_of(upload_id), self._keys.dead_of(upload_id)

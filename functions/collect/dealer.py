@@ -1,0 +1,92 @@
+"""Which messages the queue source deals to collect, and when: decisions only, no I/O, time as an argument.
+
+The dealer knows the messages that the bell named or a listing found, and deals them in groups that make one
+good segment each. A small message waits a moment for others to come with it; a full group, or an attempted
+message, goes at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from shared.keys import ingestion_day
+from shared.queue import MAX_MESSAGES_PER_CLAIM, ReadyMessage
+
+#: Seconds that a message waits for company.
+GATHER_S = 0.012
+#: Payload bytes of one group: as Parquet some 0.4 MB.
+GROUP_BYTES = 1_000_000
+#: How many messages the dealer keeps in mind; the rest is found by a listing when these are dealt.
+WINDOW = 4096
+
+
+@dataclass(slots=True)
+class _Waiting:
+    message: ReadyMessage
+    since: float
+
+
+class Dealer:
+    """What is known and not dealt yet, in order of arrival; for one thread."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, _Waiting] = {}
+        self._dealt: set[str] = set()
+        #: Whether messages were passed over because the window was full.
+        self.overflowed = False
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def learn(self, messages: Iterable[ReadyMessage], now: float) -> None:
+        """Take note of messages; those that are being worked on are not new."""
+        for m in messages:
+            if m.id in self._dealt:
+                continue
+            if m.id in self._waiting:
+                self._waiting[m.id].message = m
+            elif len(self._waiting) < WINDOW:
+                self._waiting[m.id] = _Waiting(m, now)
+            else:
+                self.overflowed = True
+
+    def deal(self, now: float) -> list[ReadyMessage]:
+        """Take the next group, or nothing where waiting a little longer makes a better one."""
+        group: list[ReadyMessage] = []
+        size, full, oldest = 0, False, now
+        for w in self._waiting.values():
+            m = w.message
+            if group and (
+                m.attempts
+                or size + m.bytes > GROUP_BYTES
+                or ingestion_day(m.received_ms) != ingestion_day(group[0].received_ms)
+            ):
+                full = True
+                break
+            group.append(m)
+            size += m.bytes
+            oldest = min(oldest, w.since)
+            if m.attempts or len(group) >= MAX_MESSAGES_PER_CLAIM:
+                full = True
+                break
+        if not group or not (full or size >= GROUP_BYTES or now - oldest >= GATHER_S):
+            return []
+        for m in group:
+            del self._waiting[m.id]
+            self._dealt.add(m.id)
+        return group
+
+    def due(self, now: float) -> float:
+        """Tell in how many seconds `deal` is worth asking again; infinite while nothing waits."""
+        first = next(iter(self._waiting.values()), None)
+        return float("inf") if first is None else max(first.since + GATHER_S - now, 0.0)
+
+    def done(self, group: Iterable[ReadyMessage]) -> None:
+        """Forget a group that collect has answered for, well or not: a listing finds what is left of it."""
+        self._dealt -= {m.id for m in group}
+
+
+def decide_in_flight(depth: int, most: int) -> int:
+    """Decide how many requests at a time a depth deserves: one per few messages, at most `most`."""
+    return max(1, min(most, -(-depth // 4)))

@@ -1,0 +1,107 @@
+"""collect: moves messages from the queue into the store; woken by the queue source and by cron."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict
+from functools import cache
+from typing import Any
+
+import functions_framework
+from flask import Request, Response
+
+from functions.collect.drain import Drain
+from functions.collect.events import MESSAGES_TYPE, parse_messages
+from functions.collect.move import Done, Mover
+from shared.errors import InvalidInput
+from shared.http import EtcdHolder, Route, Service, data_response, start
+from shared.keys import Keys
+from shared.queue import Queue
+
+log = logging.getLogger(__name__)
+
+#: Seconds one request works; what is left then stays in the queue for the next.
+BUDGET_S = 25.0
+_MAX_EVENT_BYTES = 1024 * 1024
+
+_config = start("collect")
+_etcd = EtcdHolder(_config)
+_keys = Keys(_config.message_queue_prefix)
+
+
+@cache
+def _queue() -> Queue:
+    return Queue(_etcd(), _keys)
+
+
+@cache
+def _drain() -> Drain:
+    def make_mover() -> Mover:
+        return Mover(_etcd(), _keys, _queue(), _config.visibility_timeout)
+
+    return Drain(_queue(), make_mover, _config.collect_workers)
+
+
+def _read_event(request: Request) -> tuple[str, Any]:
+    """Read a CloudEvent, binary or structured; the type is empty where the request is none."""
+    if (request.content_length or 0) > _MAX_EVENT_BYTES:
+        raise InvalidInput(f"an event has at most {_MAX_EVENT_BYTES} bytes")
+    body = request.stream.read(_MAX_EVENT_BYTES)
+    kind = request.headers.get("ce-type", "")
+    structured = request.mimetype == "application/cloudevents+json"
+    if not kind and not structured:
+        return "", None
+    try:
+        data = json.loads(body) if body.strip() else None
+    except ValueError as exc:
+        raise InvalidInput(f"the event's data is not JSON: {exc}") from exc
+    if structured:
+        if not isinstance(data, dict) or not isinstance(data.get("type"), str):
+            raise InvalidInput("a structured CloudEvent is a JSON object with a type")
+        return data["type"], data.get("data")
+    return kind, data
+
+
+def _work(kind: str, data: Any) -> Done:
+    if kind == MESSAGES_TYPE:
+        done = _drain().take(parse_messages(data), BUDGET_S)
+    else:
+        done = _drain().take_all(BUDGET_S)
+    if done.messages or done.buried or done.lost:
+        log.info(
+            "moved %d messages, %d rows, into %d segments",
+            done.messages,
+            done.rows,
+            done.segments,
+            extra={"action": "collected", "event": kind or "plain", **asdict(done)},
+        )
+    return done
+
+
+def _event(request: Request) -> Response:
+    """Take an event or a plain POST: 204, because a body would be taken for a reply event."""
+    _work(*_read_event(request))
+    return Response(status=204)
+
+
+def _by_hand(request: Request) -> Response:
+    """Drain the queue as far as the time goes and answer what was done."""
+    _read_event(request)
+    done = _work("", None)
+    return data_response({**asdict(done), "depth": _queue().depth_now()})
+
+
+_service = Service(
+    "collect",
+    [Route("POST", "/", _event), Route("POST", "/collect", _by_hand)],
+    _etcd,
+)
+
+
+@functions_framework.http
+def collect(request: Request) -> Response:
+    """Answer a request to the collect function."""
+    return _service(request)
+
+

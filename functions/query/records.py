@@ -1,0 +1,135 @@
+"""Records in order, in chunks of bounded size: what a query streams.
+
+One GPU is swept by time over its segments; many are taken GPU by GPU, or a few small ones together. Where a
+segment is gone (folded meanwhile), the index is taken again and the sweep goes on after the last key answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from shared.errors import Transient
+from shared.records import chunk, concat, sort_resolve
+from shared.store.read import SegmentGone, Store, slice_of_gpu, within
+from shared.store.segment import SegmentInfo
+
+#: Records in one chunk of an answer, about; a chunk is what is in memory at a time.
+CHUNK_ROWS = 20_000
+#: How often a query starts over because compaction was faster, before it gives up.
+_RETRIES = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """A half-open window of time, [start, end), epoch ms; open where None."""
+
+    start_ms: int | None = None
+    end_ms: int | None = None
+
+    def overlaps(self, segment: SegmentInfo) -> bool:
+        """Tell whether a segment may hold records of the window."""
+        after = self.end_ms is not None and segment.min_ms >= self.end_ms
+        before = self.start_ms is not None and segment.max_ms < self.start_ms
+        return not after and not before
+
+
+def iter_gpu(store: Store, uuid: str, window: Window) -> Iterator[pa.Table]:
+    """Yield the resolved records of one GPU, ordered by time."""
+    start = window.start_ms
+    for _ in range(_RETRIES):
+        now = Window(start_ms=start, end_ms=window.end_ms)
+        segments = [
+            s for s in store.index().segments if s.min_uuid <= uuid <= s.max_uuid and now.overlaps(s)
+        ]
+        try:
+            for part in _sweep(store, segments, uuid, now):
+                yield part
+                start = int(part.column("timestamp")[-1].cast(pa.int64()).as_py()) + 1
+        except SegmentGone:
+            continue
+        return
+    raise Transient("the store is being compacted faster than it can be read; try again")
+
+
+def _sweep(store: Store, segments: list[SegmentInfo], uuid: str, window: Window) -> Iterator[pa.Table]:
+    segments.sort(key=lambda s: s.min_ms)
+    held: list[pa.Table] = []
+    for segment, table in zip(segments, store.read(segments), strict=True):
+        if sum(t.num_rows for t in held) >= CHUNK_ROWS:
+            # Nothing that comes later is earlier than this segment's first record.
+            joined = concat(held)
+            ready, rest = (within(joined, None, segment.min_ms), within(joined, segment.min_ms, None))
+            if ready.num_rows:
+                yield sort_resolve(ready.combine_chunks())
+            held = [rest] if rest.num_rows else []
+        found = within(slice_of_gpu(table, uuid), window.start_ms, window.end_ms)
+        if found.num_rows:
+            held.append(found)
+    if held:
+        yield sort_resolve(concat(held))
+
+
+def iter_many(store: Store, gpus: Iterable[tuple[str, int]], window: Window) -> Iterator[pa.Table]:
+    """Yield the resolved records of GPUs, ordered by (uuid, time); takes (uuid, about how many records)."""
+    for batch in _batches(gpus):
+        if len(batch) == 1:
+            yield from iter_gpu(store, batch[0], window)
+            continue
+        for _ in range(_RETRIES):
+            try:
+                part = _read_batch(store, batch, window)
+            except SegmentGone:
+                continue
+            if part is not None:
+                yield part
+            break
+        else:
+            raise Transient("the store is being compacted faster than it can be read; try again")
+
+
+def _batches(gpus: Iterable[tuple[str, int]]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    rows = 0
+    for uuid, records in gpus:
+        if batch and rows + records > CHUNK_ROWS:
+            yield batch
+            batch, rows = [], 0
+        batch.append(uuid)
+        rows += records
+    if batch:
+        yield batch
+
+
+def _read_batch(store: Store, batch: Sequence[str], window: Window) -> pa.Table | None:
+    low, high = batch[0], batch[-1]
+    segments = [
+        s
+        for s in store.index().segments
+        if s.min_uuid <= high and s.max_uuid >= low and window.overlaps(s)
+    ]
+    held = []
+    for table in store.read(segments):
+        uuids = chunk(table, "uuid")
+        words = uuids.dictionary
+        wanted = pc.and_(pc.greater_equal(words, low), pc.less_equal(words, high))
+        found = within(table.filter(wanted.take(uuids.indices)), window.start_ms, window.end_ms)
+        if found.num_rows:
+            held.append(found)
+    return sort_resolve(concat(held)) if held else None
+
+
+def limited(parts: Iterable[pa.Table], limit: int | None) -> Iterator[pa.Table]:
+    """Cut chunks off after so many records."""
+    left = limit
+    for part in parts:
+        if left is None:
+            yield part
+            continue
+        yield part.slice(0, left)
+        left -= min(left, part.num_rows)
+        if not left:
+            return

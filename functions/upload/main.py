@@ -1,0 +1,140 @@
+"""upload: takes CSV and publishes it; answers once every accepted row is durable in etcd."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Any
+
+import functions_framework
+import orjson
+from flask import Request, Response
+
+from functions.upload.body import Body
+from functions.upload.pipeline import Pipeline
+from shared import clock
+from shared.errors import InvalidInput, NotFound
+from shared.http import EtcdHolder, Route, Service, data_response, start
+from shared.keys import Keys, is_upload_id, new_upload_id
+from shared.messages import Origin
+from shared.queue import Depth, Queue
+
+log = logging.getLogger(__name__)
+
+#: Seconds for which status answers the depth it counted last.
+_DEPTH_CACHE_S = 1.0
+
+_config = start("upload")
+_etcd = EtcdHolder(_config)
+_keys = Keys(_config.message_queue_prefix)
+
+
+class _CachedDepth:
+    """The queue's depth, counted at most once a second however often it is asked for."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._at = -_DEPTH_CACHE_S
+        self._depth: Depth | None = None
+
+    def read(self) -> Depth:
+        with self._lock:
+            now = time.monotonic()
+            if self._depth is None or now - self._at >= _DEPTH_CACHE_S:
+                self._depth = Queue(_etcd(), _keys).depth(clock.now_ms())
+                self._at = now
+            return self._depth
+
+
+_depth = _CachedDepth()
+
+
+def _post_csv(request: Request) -> Response:
+    began = time.monotonic()
+    received_ms = clock.now_ms()
+    body = Body(request, _config.max_upload_size)
+    origin = Origin(
+        upload_id=new_upload_id(received_ms),
+        received_ms=received_ms,
+        cluster=_config.cluster_id,
+        traceparent=request.headers.get("traceparent", "")[:64],
+    )
+    pipeline = Pipeline(Queue(_etcd(), _keys), _keys, origin)
+    layout = pipeline.run(body.read)
+    for sentence in body.warnings:
+        pipeline.report.warn(sentence)
+    report: dict[str, Any] = {
+        "upload_id": origin.upload_id,
+        "filename": body.filename,
+        "bytes": body.bytes,
+        "sha256": body.sha256(),
+        "dialect": layout.kind,
+        **pipeline.report.as_dict(),
+        "messages": pipeline.messages,
+        "headers": layout.heads,
+    }
+    pipeline.finish({**report, "received_at": received_ms})
+    report["duration_ms"] = round((time.monotonic() - began) * 1000, 1)
+    log.info(
+        "%s: %d of %d rows accepted",
+        body.filename or "upload",
+        report["accepted"],
+        report["rows"],
+        extra={"action": "uploaded", "upload_id": origin.upload_id, "bytes": body.bytes},
+    )
+    return data_response(report)
+
+
+def _get_upload(_request: Request, upload: str) -> Response:
+    if not is_upload_id(upload):
+        raise InvalidInput(f"{upload!r} is not an upload's id: it is in the upload's answer")
+    # The record first: a message counted as gone after it was read can only be stored.
+    found = _etcd().get(_keys.upload(upload))
+    if found is None:
+        raise NotFound(f"there is no upload {upload}")
+    queued, dead = Queue(_etcd(), _keys).count_of_upload(upload)
+    record = orjson.loads(found.value)
+    return data_response({
+        **record,
+        "state": "queued" if queued else "stored",
+        "messages_queued": queued,
+        "messages_dead": dead,
+    })  # fmt: skip
+
+
+def _status(_request: Request) -> Response:
+    depth = _depth.read()
+    config = _config.model_dump()
+    return data_response({
+        **_service.about(),
+        "uptime_s": round(time.monotonic() - _service.started, 1),
+        "queue": {
+            "depth": depth.depth,
+            "bytes": depth.bytes,
+            "oldest_age_s": depth.oldest_age_s,
+            "claimed": depth.claimed,
+            "dead": depth.dead,
+        },
+        "etcd": {"endpoints": _config.endpoints(), **_etcd().status()},
+        "config": {name.upper(): value for name, value in config.items()},
+    })  # fmt: skip
+
+
+_service = Service(
+    "upload",
+    [
+        Route("POST", "/api/v1/csv/upload", _post_csv, ("filename",)),
+        Route("GET", "/api/v1/uploads/{upload}", _get_upload),
+        Route("GET", "/api/v1/status", _status),
+    ],
+    _etcd,
+)
+
+
+@functions_framework.http
+def upload(request: Request) -> Response:
+    """Answer a request to the upload function."""
+    return _service(request)
+
+

@@ -1,0 +1,179 @@
+"""Reading the store: the index at one revision, immutable segments by key, records in order.
+
+A segment that was folded meanwhile is gone: SegmentGone says so, and the caller takes the index again and
+goes on after the last key it answered. Decoded segments are kept within a byte budget: they never change.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from shared.errors import PipelineError
+from shared.etcd import Etcd, Get, prefix_end
+from shared.keys import Keys
+from shared.records import chunk
+from shared.store.segment import SegmentInfo, decode, parse_index_entry
+
+T = TypeVar("T")
+
+#: Decoded bytes that one process keeps.
+CACHE_BYTES = 128 * 1024 * 1024
+#: Payloads read in one request; each is at most 1.4 MB.
+_FETCH = 16
+
+
+class SegmentGone(PipelineError):
+    """A segment was folded into another since the index was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """What is stored, at one revision."""
+
+    segments: tuple[SegmentInfo, ...]
+    revision: int
+
+
+class Cache(Generic[T]):
+    """Values by segment, the least recently used let go when they are more than a budget; thread-safe."""
+
+    def __init__(self, budget_bytes: int, size: Callable[[T], int]) -> None:
+        self._budget = budget_bytes
+        self._size = size
+        self._lock = threading.Lock()
+        self._values: OrderedDict[str, T] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, segment: str) -> T | None:
+        """Return what is kept of a segment."""
+        with self._lock:
+            if segment in self._values:
+                self._values.move_to_end(segment)
+            return self._values.get(segment)
+
+    def put(self, segment: str, value: T) -> None:
+        """Keep something of a segment."""
+        with self._lock:
+            if segment in self._values:
+                return
+            self._values[segment] = value
+            self._bytes += self._size(value)
+            while self._bytes > self._budget and len(self._values) > 1:
+                _, gone = self._values.popitem(last=False)
+                self._bytes -= self._size(gone)
+
+    def keep_only(self, segments: set[str]) -> None:
+        """Let go of what the index no longer has."""
+        with self._lock:
+            for name in [n for n in self._values if n not in segments]:
+                self._bytes -= self._size(self._values.pop(name))
+
+
+class Store:
+    """The store as a reader sees it; safe to share between threads.
+
+    Raises Transient from any call when etcd is away: an outage is never reported as an empty store.
+    """
+
+    def __init__(self, etcd: Etcd, keys: Keys, cache_bytes: int = CACHE_BYTES) -> None:
+        self._etcd = etcd
+        self._keys = keys
+        self._lock = threading.Lock()
+        self._index = Index((), -1)
+        #: The revision of the newest entry in the index kept.
+        self._newest = 0
+        self._cache: Cache[pa.Table] = Cache(cache_bytes, lambda table: int(table.nbytes))
+
+    def index(self) -> Index:
+        """Read the index as it is now.
+
+        One small read where nothing changed; where entries were only added, only those are read.
+        """
+        prefix = self._keys.index_prefix
+        end = prefix_end(prefix)
+        with self._lock:
+            old, newest = self._index, self._newest
+        if old.revision >= 0:
+            answer = self._etcd.txn(
+                [],
+                [Get(prefix, end, count_only=True), Get(prefix, end, min_mod_revision=newest + 1)],
+            )
+            count, added = answer.reads[0].count, answer.reads[1]
+            if count == len(old.segments) + len(added.items):
+                if not added.items:
+                    return Index(old.segments, answer.revision)
+                return self._keep([*old.segments, *self._parse(added.items)], added.items, added.revision)
+        full = self._etcd.read(Get(prefix, end))
+        return self._keep(self._parse(full.items), full.items, full.revision)
+
+    def _parse(self, items: Iterable[object]) -> list[SegmentInfo]:
+        return [parse_index_entry(self._keys, item.key, item.value) for item in items]  # type: ignore[attr-defined]
+
+    def _keep(self, segments: list[SegmentInfo], items: Iterable[object], revision: int) -> Index:
+        index = Index(tuple(segments), revision)
+        newest = max((item.mod_revision for item in items), default=0)  # type: ignore[attr-defined]
+        with self._lock:
+            if revision >= self._index.revision:
+                self._index, self._newest = index, max(newest, self._newest)
+        self._cache.keep_only({s.id for s in segments})
+        return index
+
+    def read(self, segments: Iterable[SegmentInfo]) -> Iterable[pa.Table]:
+        """Yield the records of segments, in the order asked for, few at a time.
+
+        Raises:
+            SegmentGone: One of them is no longer there.
+            Corrupt: One of them cannot be decoded.
+        """
+        wanted = list(segments)
+        for start in range(0, len(wanted), _FETCH):
+            group = wanted[start : start + _FETCH]
+            tables = {s.id: self._cache.get(s.id) for s in group}
+            missing = [s for s in group if tables[s.id] is None]
+            if missing:
+                answer = self._etcd.txn([], [Get(self._keys.segment(s.id)) for s in missing], timeout_s=10.0)
+                for segment, found in zip(missing, answer.reads, strict=True):
+                    if not found.items:
+                        raise SegmentGone(segment=segment.id)
+                    table = decode(found.items[0].value)
+                    self._cache.put(segment.id, table)
+                    tables[segment.id] = table
+            for segment in group:
+                table = tables.pop(segment.id)
+                if table is not None:
+                    yield table
+
+
+def slice_of_gpu(table: pa.Table, uuid: str) -> pa.Table:
+    """Cut the records of one GPU out of sorted records, without copying."""
+    uuids = chunk(table, "uuid")
+    code = pc.index(uuids.dictionary, uuid).as_py()
+    if code < 0:
+        return table.slice(0, 0)
+    first = pc.index(uuids.indices, code).as_py()
+    if first < 0:
+        return table.slice(0, 0)
+    # Sorted by uuid, so its records are one run.
+    length = pc.sum(pc.equal(uuids.indices, code)).as_py()
+    return table.slice(first, length)
+
+
+def within(table: pa.Table, start_ms: int | None, end_ms: int | None) -> pa.Table:
+    """Keep the records of [start, end)."""
+    if table.num_rows == 0 or (start_ms is None and end_ms is None):
+        return table
+    times = table.column("timestamp").cast(pa.int64())
+    keep = None
+    if start_ms is not None:
+        keep = pc.greater_equal(times, start_ms)
+    if end_ms is not None:
+        before = pc.less(times, end_ms)
+        keep = before if keep is None else pc.and_(keep, before)
+    return table.filter(keep)
