@@ -60,7 +60,9 @@ class Settings(BaseModel):
     ] = "/telemetry"
     cluster_id: Annotated[
         str,
-        Field(min_length=1, max_length=256, description="the cluster that uploaded records are said to be of"),
+        Field(
+            min_length=1, max_length=256, description="the cluster that uploaded records are said to be of"
+        ),
     ] = "default"
     port: Annotated[
         int, Field(ge=1, le=65535, description="the port a function listens on (HTTP_PORT is read too)")

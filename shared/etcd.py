@@ -193,7 +193,7 @@ def _range_answer(response: Any, revision: int) -> RangeAnswer:
     return RangeAnswer(items, response.count, revision)
 
 
-def map_error(exc: grpc.RpcError) -> PipelineError:
+def map_error(exc: grpc.RpcError) -> PipelineError:  # noqa: PLR0911
     """Translate a grpc error; the one place where etcd's errors become ours."""
     code, text = exc.code(), exc.details() or ""
     if code is grpc.StatusCode.NOT_FOUND and "lease" in text:

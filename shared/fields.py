@@ -47,7 +47,7 @@ FIXED_METRICS = (
 
 _PERCENT, _RATIO, _NATURAL, _CELSIUS = (0.0, 100.0), (0.0, 1.0), (0.0, _INF), (-50.0, 200.0)
 
-# name; unit; range; description; DCGM names without DCGM_FI_ (with `*factor` where units differ), then others.
+# name; unit; range; description; DCGM names without DCGM_FI_ (`*factor` where units differ), then others.
 _CATALOGUE: tuple[tuple[str, str, tuple[float, float], str, str], ...] = (
     ("gpu_utilization", "%", _PERCENT, "share of time in which a kernel ran",
      "DEV_GPU_UTIL DEV_GPU_UTIL_RATIO GPUTL utilization.gpu"),

@@ -53,7 +53,7 @@ def encode_message(table: pa.Table, origin: Origin, number: int) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, schema, options=_OPTIONS) as writer:
         writer.write_table(table)
-    return sink.getvalue().to_pybytes()
+    return bytes(sink.getvalue())
 
 
 def iter_messages(table: pa.Table, limit: int) -> Iterator[pa.Table]:

@@ -220,7 +220,8 @@ class Queue:
             return self._claim(messages, lease.renewed())
 
     def _claim(self, messages: Sequence[ReadyMessage], lease: int) -> list[Claim]:
-        compare, success = [], []
+        compare: list[Compare] = []
+        success: list[Operation] = []
         failure: list[Operation] = []
         for m in messages:
             ready, claim = self._keys.ready(m.id), self._keys.claim(m.id)
@@ -281,7 +282,7 @@ class Queue:
         value = orjson.dumps(
             {"bytes": m.bytes, "rows": m.rows, "attempts": m.attempts + 1, "reason": reason[:2000]}
         )
-        operations = [
+        operations: list[Operation] = [
             Put(self._keys.dead(m.id), value),
             Delete(self._keys.ready(m.id)),
             Delete(self._keys.claim(m.id)),

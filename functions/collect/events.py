@@ -44,7 +44,9 @@ def parse_messages(data: Any) -> list[ReadyMessage]:
         for message in out:
             _ = message.upload_id, message.received_ms
     except (TypeError, KeyError, ValueError, PipelineError) as exc:
-        raise InvalidInput("the event does not say which messages: id, bytes, rows, attempts, revision") from exc
+        raise InvalidInput(
+            "the event does not say which messages: id, bytes, rows, attempts, revision"
+        ) from exc
     if len(out) > MAX_MESSAGES:
         raise InvalidInput(f"the event names {len(out)} messages, at most {MAX_MESSAGES} are taken")
     return out

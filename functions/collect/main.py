@@ -103,5 +103,3 @@ _service = Service(
 def collect(request: Request) -> Response:
     """Answer a request to the collect function."""
     return _service(request)
-
-

@@ -150,7 +150,7 @@ class Mover:
             messages=len(claims),
             rows=sum(t.num_rows for t in tables),
             segments=1,
-            bytes=segment.info.bytes,
+            bytes=segment.info.size_bytes,
         )
 
     def _commit(self, claims: Sequence[Claim], segment: Segment) -> bool:

@@ -185,7 +185,7 @@ class QueueSource:
             log.warning("%s: trying again", failure, extra={"action": "deal_failed"})
         self._failures += 1
         self._quiet_until = now + pause_s
-        # Not lost: most likely they were never claimed. If they were, claiming them fails and a listing helps.
+        # Most likely they were never claimed. If they were, claiming them fails and a listing helps.
         self._dealer.learn(group, now)
 
 

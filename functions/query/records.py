@@ -1,7 +1,8 @@
 """Records in order, in chunks of bounded size: what a query streams.
 
-One GPU is swept by time over its segments; many are taken GPU by GPU, or a few small ones together. Where a
-segment is gone (folded meanwhile), the index is taken again and the sweep goes on after the last key answered.
+One GPU is swept by time over its segments; many are taken GPU by GPU, or a few small ones together.
+Where a segment is gone (folded meanwhile), the index is taken again and the sweep goes on after the last
+key answered.
 """
 
 from __future__ import annotations
@@ -42,9 +43,7 @@ def iter_gpu(store: Store, uuid: str, window: Window) -> Iterator[pa.Table]:
     start = window.start_ms
     for _ in range(_RETRIES):
         now = Window(start_ms=start, end_ms=window.end_ms)
-        segments = [
-            s for s in store.index().segments if s.min_uuid <= uuid <= s.max_uuid and now.overlaps(s)
-        ]
+        segments = [s for s in store.index().segments if s.min_uuid <= uuid <= s.max_uuid and now.overlaps(s)]
         try:
             for part in _sweep(store, segments, uuid, now):
                 yield part
@@ -107,9 +106,7 @@ def _batches(gpus: Iterable[tuple[str, int]]) -> Iterator[list[str]]:
 def _read_batch(store: Store, batch: Sequence[str], window: Window) -> pa.Table | None:
     low, high = batch[0], batch[-1]
     segments = [
-        s
-        for s in store.index().segments
-        if s.min_uuid <= high and s.max_uuid >= low and window.overlaps(s)
+        s for s in store.index().segments if s.min_uuid <= high and s.max_uuid >= low and window.overlaps(s)
     ]
     held = []
     for table in store.read(segments):

@@ -22,7 +22,9 @@ from shared.store.read import SegmentGone, Store
 #: How many records /api/v1/telemetry answers unless told.
 DEFAULT_LIMIT = 100
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_TIME = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}([.]\d+)?)?( ?(Z|[+-]\d{2}:?\d{2}| \d{2}:\d{2}))?)?")
+_TIME = re.compile(
+    r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}([.]\d+)?)?( ?(Z|[+-]\d{2}:?\d{2}| \d{2}:\d{2}))?)?"
+)
 
 
 def parse_time_ms(text: str | None, name: str) -> int | None:
@@ -61,7 +63,11 @@ class Rest:
     """The REST routes over one store."""
 
     def __init__(
-        self, store: Callable[[], Store], gpus: Callable[[], Gpus], now_ms: Callable[[], int], stale_after_s: float
+        self,
+        store: Callable[[], Store],
+        gpus: Callable[[], Gpus],
+        now_ms: Callable[[], int],
+        stale_after_s: float,
     ) -> None:
         self._store = store
         self._gpus = gpus

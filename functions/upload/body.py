@@ -55,7 +55,7 @@ class Body:
             return _Pieces(self._iter_file(request, boundary.encode())).read
         if request.mimetype not in BARE_TYPES:
             raise UnsupportedMedia(
-                f"Content-Type {request.mimetype!r}: send text/csv, or multipart/form-data with a field `file`"
+                f"Content-Type {request.mimetype!r}: send text/csv, or multipart/form-data with a field file"
             )
         expected = request.content_length
         stream = request.stream

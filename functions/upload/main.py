@@ -136,5 +136,3 @@ _service = Service(
 def upload(request: Request) -> Response:
     """Answer a request to the upload function."""
     return _service(request)
-
-

@@ -123,7 +123,7 @@ class Pipeline:
 
     def _parse(self, reader: Reader, block: Block) -> tuple[list[Encoded], Report]:
         table, report = reader.parse(block)
-        out = []
+        out: list[Encoded] = []
         if table is not None:
             pieces = deque(iter_messages(table, _DECODED_BYTES))
             while pieces:

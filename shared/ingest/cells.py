@@ -53,7 +53,11 @@ def read_text_columns(rows: Lines, cells: int, wanted: Sequence[int]) -> dict[in
 
 
 def _tidy(values: Any) -> pa.Array:
-    values = values if isinstance(values, pa.Array) else pa.concat_arrays(values.chunks or [pa.array([], pa.string())])
+    values = (
+        values
+        if isinstance(values, pa.Array)
+        else pa.concat_arrays(values.chunks or [pa.array([], pa.string())])
+    )
     trimmed = pc.utf8_trim_whitespace(values)
     absent = pc.is_in(pc.utf8_lower(trimmed), value_set=_WORDS)
     return pc.if_else(absent, pa.scalar(None, pa.string()), trimmed)
@@ -73,7 +77,7 @@ def bad_cells(
 
 
 def parse_numbers(texts: pa.Array) -> tuple[pa.Array, pa.Array]:
-    """Turn text into doubles; returns them, and a mask of the cells that are no number (null among them not)."""
+    """Turn text into doubles; also returns a mask of the cells that are neither null nor a number."""
     good = pc.fill_null(pc.match_substring_regex(texts, _NUMBER), True)  # noqa: FBT003
     plain = pc.if_else(good, texts, pa.scalar(None, pa.string()))
     plain = pc.replace_substring_regex(plain, r"^\+", "")
@@ -99,7 +103,9 @@ def _cast_times(texts: pa.Array, type_: pa.DataType) -> pa.Array:
     if texts.null_count == len(texts):
         return pa.nulls(len(texts), pa.int64())
     try:
-        return pc.floor(pc.divide(texts.cast(type_).cast(pa.int64()).cast(pa.float64()), 1000.0)).cast(pa.int64())
+        return pc.floor(pc.divide(texts.cast(type_).cast(pa.int64()).cast(pa.float64()), 1000.0)).cast(
+            pa.int64()
+        )
     except pa.ArrowInvalid:
         # One of them looks like a time and is none (the 31st of February): find it.
         return pa.array([_parse_time(t) for t in texts.to_pylist()], pa.int64())

@@ -44,7 +44,7 @@ _FROM_LABELS = {
 }
 
 
-class _NotClean(Exception):  # noqa: N818
+class _NotClean(Exception):
     """The block wants the careful way."""
 
 
@@ -173,7 +173,9 @@ class Reader:
         report = Report(rejected=len(split.rejected))
         report.note(split.rejected)
         lines = pa.array(split.numbers, pa.int64())
-        wanted = sorted({*layout.named.values(), *layout.metrics, *([] if layout.date is None else [layout.date])})
+        wanted = sorted(
+            {*layout.named.values(), *layout.metrics, *([] if layout.date is None else [layout.date])}
+        )
         if split.rows:
             text = cells.read_text_columns(split, len(layout.heads), wanted)
         else:
@@ -249,7 +251,9 @@ class Reader:
 
     def _build(self, raw: _Raw) -> pa.Table:
         """Check the ranges of all metrics and put the records together."""
-        labels = {n: raw.columns[n] for n in LABELS if n in raw.columns and raw.columns[n].null_count < len(raw)}
+        labels = {
+            n: raw.columns[n] for n in LABELS if n in raw.columns and raw.columns[n].null_count < len(raw)
+        }
         times = raw.columns["timestamp"].cast(TIMESTAMP)
         if self._layout.kind == "dcgm-long":
             key_labels = {"uuid": raw.columns["uuid"], "timestamp": times, **labels}
@@ -311,5 +315,3 @@ def _summarise(table: pa.Table, report: Report) -> None:
     report.gpus = set(pc.unique(table.column("uuid")).to_pylist())
     if "hostname" in table.column_names:
         report.hosts = set(pc.unique(table.column("hostname")).to_pylist()) - {None}
-
-

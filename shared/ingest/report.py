@@ -28,7 +28,9 @@ class BadCell:
 
 def format_ms(ms: int) -> str:
     """Write an epoch time in milliseconds as RFC 3339, with decimals only where it has a fraction."""
-    text = datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds" if ms % 1000 else "seconds")
+    text = datetime.fromtimestamp(ms / 1000, UTC).isoformat(
+        timespec="milliseconds" if ms % 1000 else "seconds"
+    )
     return text.replace("+00:00", "Z")
 
 

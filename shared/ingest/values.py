@@ -27,7 +27,7 @@ def check_range(
     DCGM's blanks mean that nothing was reported: they become null and are not counted.
     """
     low, high = source.field.minimum / source.factor, source.field.maximum / source.factor
-    if _clean(values, low, min(high, _SMALLEST_BLANK)):
+    if _clean(values, low, high):
         return _convert(values, source), [], 0
     blank = pc.is_nan(values)
     for first, last in BLANK_RANGES:
@@ -51,9 +51,8 @@ def _clean(values: pa.Array, low: float, high: float) -> bool:
     if least is None:
         return bool(values.null_count == len(values))
     # min_max passes over NaN, so that is asked for by itself.
-    return bool(low <= least and most <= high and math.isfinite(least) and math.isfinite(most)) and not (
-        pc.any(pc.is_nan(values)).as_py()
-    )
+    within = low <= least and most <= high and most < _SMALLEST_BLANK and math.isfinite(least)
+    return bool(within) and not pc.any(pc.is_nan(values)).as_py()
 
 
 def _convert(values: pa.Array, source: Source) -> pa.Array:
@@ -91,7 +90,9 @@ def pivot(
         if source is None:
             unnamed = pc.and_(rows, pc.is_valid(own))
             nulled += pc.sum(unnamed).as_py() or 0
-            bad += bad_cells(metric.cast(pa.string()), unnamed, lines(), head, "not a name that a metric can have")
+            bad += bad_cells(
+                metric.cast(pa.string()), unnamed, lines(), head, "not a name that a metric can have"
+            )
             continue
         own, cells, count = check_range(own, source, lines, head)
         bad += cells

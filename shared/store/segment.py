@@ -44,14 +44,12 @@ class SegmentInfo:
     min_upload: str
     max_upload: str
     rows: int
-    bytes: int
+    size_bytes: int
 
     def index_key(self, keys: Keys) -> str:
         """Build the key under which the index has it."""
         return keys.index(
-            IndexKey(
-                day=self.day, level=self.level, min_ms=self.min_ms, max_ms=self.max_ms, segment=self.id
-            )
+            IndexKey(day=self.day, level=self.level, min_ms=self.min_ms, max_ms=self.max_ms, segment=self.id)
         )
 
     def index_value(self) -> bytes:
@@ -62,7 +60,7 @@ class SegmentInfo:
             "min_upload": self.min_upload,
             "max_upload": self.max_upload,
             "rows": self.rows,
-            "bytes": self.bytes,
+            "size_bytes": self.size_bytes,
         })  # fmt: skip
 
 
@@ -102,7 +100,7 @@ def describe(table: pa.Table, *, day: str, level: int, size: int) -> SegmentInfo
         min_upload=uploads["min"].as_py(),
         max_upload=uploads["max"].as_py(),
         rows=table.num_rows,
-        bytes=size,
+        size_bytes=size,
     )
 
 

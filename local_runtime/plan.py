@@ -1,0 +1,144 @@
+"""From manifests and options to what is started: which programs, with which environment, on which ports."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from local_runtime.instance import ChildSpec
+from local_runtime.manifests import Container, Manifests, Service, Sink
+from local_runtime.ports import build_url, find_free_port, reachable_host
+from local_runtime.triggers import Cron, parse_cron
+from shared.errors import BadConfig
+
+#: Functions and sources run here: paths in the manifests are relative to it, as in the image.
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+#: From SIGTERM to SIGKILL; with etcd's 3 s everything is down within 10 s.
+_FUNCTION_GRACE_S = 4.0
+_SOURCE_GRACE_S = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What `gpu-telemetry up` was told."""
+
+    data_dir: Path
+    host: str
+    #: Ports by service name; a service that is not named gets a free one.
+    ports: Mapping[str, int]
+    admin_port: int
+    manifests: Path
+    etcd_endpoints: str | None
+    sample: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything to start, apart from etcd."""
+
+    functions: tuple[ChildSpec, ...]
+    sources: tuple[ChildSpec, ...]
+    crons: tuple[Cron, ...]
+    #: Addresses by service name.
+    urls: Mapping[str, str]
+
+
+def build_plan(
+    manifests: Manifests, options: Options, *, etcd_endpoints: str, environment: Mapping[str, str]
+) -> Plan:
+    """Build the plan.
+
+    A variable comes from, the last one wins: the manifest, the environment `up` runs in (so that
+    `LOG_LEVEL=debug gpu-telemetry up` does what it says), the runtime (PORT, K_SERVICE, ETCD_ENDPOINTS ...).
+
+    Raises:
+        BadConfig: A sink names a Service that does not exist, or a source is not valid.
+    """
+    ports = {
+        s.metadata.name: options.ports.get(s.metadata.name) or find_free_port() for s in manifests.services
+    }
+    urls = {name: build_url(options.host, port) for name, port in ports.items()}
+    timeouts_s = {s.metadata.name: float(s.spec.template.spec.timeout_s) for s in manifests.services}
+    builder = _Builder(options, etcd_endpoints, environment)
+    sources = tuple(
+        builder.build(
+            source.metadata.name,
+            source.container,
+            {"K_SINK": _build_sink_url(source.spec.sink, urls, source.metadata.name)},
+            grace_s=_SOURCE_GRACE_S,
+        )
+        for source in manifests.container_sources
+    )
+    crons = tuple(
+        parse_cron(
+            source,
+            _build_sink_url(source.spec.sink, urls, source.metadata.name),
+            timeout_s=timeouts_s.get(source.spec.sink.ref.name, 300.0) if source.spec.sink.ref else 300.0,
+        )
+        for source in manifests.ping_sources
+    )
+    functions = tuple(_build_function(builder, s, options.host, ports) for s in manifests.services)
+    return Plan(functions=functions, sources=sources, crons=crons, urls=urls)
+
+
+def _build_function(builder: _Builder, service: Service, host: str, ports: Mapping[str, int]) -> ChildSpec:
+    name = service.metadata.name
+    own = {
+        "PORT": str(ports[name]),
+        "HOST": host,
+        "K_SERVICE": name,
+        "K_CONFIGURATION": name,
+        "K_REVISION": f"{name}-00001",
+    }
+    address = (reachable_host(host), ports[name])
+    return builder.build(name, service.container, own, address=address, grace_s=_FUNCTION_GRACE_S)
+
+
+def _build_sink_url(sink: Sink, urls: Mapping[str, str], source: str) -> str:
+    if sink.ref is None:
+        return sink.uri
+    if sink.ref.name not in urls:
+        raise BadConfig(f"{source}: its sink is the Service {sink.ref.name!r}, which no manifest describes")
+    return urls[sink.ref.name] + sink.uri
+
+
+class _Builder:
+    """Builds specs that differ in a few things only."""
+
+    def __init__(self, options: Options, etcd_endpoints: str, environment: Mapping[str, str]) -> None:
+        self._logs = options.data_dir.absolute() / "logs"
+        self._outer = environment
+        self._runtime = {
+            "ETCD_ENDPOINTS": etcd_endpoints,
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)]),
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def build(
+        self,
+        name: str,
+        container: Container,
+        own: Mapping[str, str],
+        *,
+        grace_s: float,
+        address: tuple[str, int] | None = None,
+    ) -> ChildSpec:
+        program, *arguments = container.command
+        folder = Path(sys.executable).parent
+        # Popen looks a bare name up in the PATH of this process, not in the one the child gets.
+        beside = folder / program
+        if "/" not in program and beside.exists():
+            program = str(beside)
+        return ChildSpec(
+            name=name,
+            command=(program, *arguments, *container.args),
+            environment={**container.environment(), **self._outer, **self._runtime, **own},
+            cwd=REPOSITORY,
+            log_path=self._logs / f"{name}.log",
+            address=address,
+            grace_s=grace_s,
+        )

@@ -1,0 +1,42 @@
+"""TCP ports: whether one is free, and finding one."""
+
+from __future__ import annotations
+
+import socket
+
+LOOPBACK = "127.0.0.1"
+
+
+def read_port_problem(host: str, port: int) -> OSError | None:
+    """Try to listen on a port; return what went wrong, or None when it is free."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # As servers do: a connection of the last run in TIME_WAIT does not count as taken.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            probe.listen(1)
+        except OSError as exc:
+            return exc
+    return None
+
+
+def find_free_port(*, preferred: int | None = None) -> int:
+    """Return a free loopback port: the preferred one if it still is."""
+    if preferred is not None and read_port_problem(LOOPBACK, preferred) is None:
+        return preferred
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind((LOOPBACK, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def reachable_host(host: str) -> str:
+    """Return the host under which this machine reaches a server that listens on `host`."""
+    return {"0.0.0.0": LOOPBACK, "::": "::1"}.get(host, host)  # noqa: S104 (compared, not bound)
+
+
+def build_url(host: str, port: int) -> str:
+    """Build the http:// address of a server on this machine."""
+    name = reachable_host(host)
+    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"

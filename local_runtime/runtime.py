@@ -1,0 +1,191 @@
+"""The local runtime: checks, starts, watches and stops the whole pipeline on one data directory."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from local_runtime.admin import AdminServer
+from local_runtime.embedded_etcd import build_spec, has_data, is_healthy, read_remembered_port, remember_port
+from local_runtime.etcd_binary import EtcdBinary, find_etcd
+from local_runtime.guard import Guard
+from local_runtime.instance import Child, ChildSpec
+from local_runtime.manifests import Manifests, read_manifests
+from local_runtime.plan import Options, Plan, build_plan
+from local_runtime.ports import LOOPBACK, find_free_port, read_port_problem
+from local_runtime.supervisor import Supervised, Supervisor, Tell
+from local_runtime.triggers import Cron, Poster
+from shared import clock
+from shared.config import environment, read_settings, read_variable
+from shared.errors import BadConfig, Conflict, Transient
+
+#: The guard of a runtime that was killed holds the lock until everything of it is gone.
+_LOCK_TIMEOUT_S = 1.0
+_POLL_S = 0.02
+_ENDPOINT_TIMEOUT_S = 3.0
+
+
+class Runtime:
+    """One run of the pipeline; `run` blocks until a signal ends it."""
+
+    def __init__(self, options: Options, tell: Tell) -> None:
+        """Check everything that can be checked before anything is started.
+
+        Args:
+            options: What was asked for.
+            tell: Told (name, sentence) of events worth a person's attention, in the thread of `run`.
+
+        Raises:
+            BadConfig: A setting, a manifest or an option is wrong, or there is no etcd.
+            Conflict: A port is taken.
+            Transient: The etcd that was named does not answer.
+        """
+        read_settings()
+        self._options = options
+        self._tell = tell
+        check_ports(options)
+        self._manifests: Manifests = read_manifests(options.manifests)
+        self.etcd_binary: EtcdBinary | None = None
+        if options.etcd_endpoints is None:
+            self.etcd_binary = find_etcd(read_variable("PATH"))
+        else:
+            check_endpoints(options.etcd_endpoints)
+        #: Whether this data directory has never been used.
+        self.is_fresh = options.etcd_endpoints is None and not has_data(options.data_dir)
+        self._next_s: dict[str, float] = {}
+
+    def run(self, on_ready: Callable[[Plan, Callable[[str, str], None]], None]) -> None:
+        """Run the pipeline until SIGINT, SIGTERM or SIGHUP; for the main thread.
+
+        Args:
+            on_ready: Called once, when everything is ready, with the plan and a `tell` for any thread.
+
+        Raises:
+            Conflict: Another runtime uses the data directory.
+            PipelineError: A process does not start.
+        """
+        options = self._options
+        with lock_data_dir(options.data_dir) as lock, Guard(keep_open=(lock,)) as guard:
+            etcd, endpoints = self._plan_etcd()
+            plan = build_plan(self._manifests, options, etcd_endpoints=endpoints, environment=environment())
+            stages = [self._build_stage(specs, guard) for specs in (etcd, plan.functions, plan.sources)]
+            supervisor = Supervisor(stages, lambda: self._ready(plan, etcd, supervisor, on_ready))
+            supervisor.listen()
+            poster = Poster(lambda name, text: supervisor.inbox.put(partial(self._tell, name, text)))
+            admin = AdminServer(options.host, options.admin_port, lambda: supervisor.states)
+            admin.start()
+            try:
+                supervisor.run(lambda: self._fire(plan.crons, poster, clock.now_s()))
+            finally:
+                poster.stop()
+                supervisor.shut_down()
+                admin.stop()
+
+    def _plan_etcd(self) -> tuple[list[ChildSpec], str]:
+        if self._options.etcd_endpoints is not None:
+            return [], self._options.etcd_endpoints
+        if self.etcd_binary is None:
+            raise BadConfig("there is neither an etcd to start nor one to use")
+        data_dir = self._options.data_dir
+        port = find_free_port(preferred=read_remembered_port(data_dir))
+        return [build_spec(self.etcd_binary, data_dir, port=port)], f"{LOOPBACK}:{port}"
+
+    def _build_stage(self, specs: Sequence[ChildSpec], guard: Guard) -> list[Supervised]:
+        return [Supervised(Child(spec, guard), self._tell) for spec in specs]
+
+    def _ready(
+        self,
+        plan: Plan,
+        etcd: Sequence[ChildSpec],
+        supervisor: Supervisor,
+        on_ready: Callable[[Plan, Callable[[str, str], None]], None],
+    ) -> None:
+        for spec in etcd:
+            if spec.address is not None:
+                remember_port(self._options.data_dir, spec.address[1])
+        now_s = clock.now_s()
+        self._next_s = {cron.name: cron.next_tick_s(now_s) for cron in plan.crons}
+        on_ready(plan, lambda name, text: supervisor.inbox.put(partial(self._tell, name, text)))
+
+    def _fire(self, crons: Sequence[Cron], poster: Poster, now_s: float) -> None:
+        """Fire every cron that is due; ticks that were missed are not caught up."""
+        for cron in crons:
+            if now_s >= self._next_s[cron.name]:
+                poster.fire(cron)
+                self._next_s[cron.name] = cron.next_tick_s(now_s)
+
+
+def check_ports(options: Options) -> None:
+    """Check that every port that was asked for is free.
+
+    Raises:
+        BadConfig: Two options name the same port.
+        Conflict: A port is taken; names the option that changes it.
+    """
+    wanted: Mapping[str, int] = {**options.ports, "admin": options.admin_port}
+    seen: dict[int, str] = {}
+    for name, port in wanted.items():
+        if port in seen:
+            raise BadConfig(f"--{seen[port]}-port and --{name}-port are both {port}")
+        seen[port] = name
+    for name, port in wanted.items():
+        problem = read_port_problem(options.host, port)
+        if problem is not None:
+            raise Conflict(
+                f"cannot listen on {options.host}:{port} for {name}: {(problem.strerror or str(problem)).lower()} "
+                f"(--{name}-port takes another port)"
+            )
+
+
+def check_endpoints(endpoints: str) -> None:
+    """Check that one of the etcd members that were named answers.
+
+    Raises:
+        BadConfig: Not `host:port`, several separated by commas.
+        Transient: None answers.
+    """
+    members = read_settings({"ETCD_ENDPOINTS": endpoints}).endpoints()
+    deadline = time.monotonic() + _ENDPOINT_TIMEOUT_S
+    while not any(is_healthy(member) for member in members):
+        if time.monotonic() > deadline:
+            raise Transient(f"no healthy etcd answers at {endpoints}")
+        time.sleep(_POLL_S)
+
+
+@contextlib.contextmanager
+def lock_data_dir(data_dir: Path) -> Iterator[int]:
+    """Hold the exclusive lock of a data directory, which is made if need be; gives the lock's descriptor.
+
+    Raises:
+        BadConfig: The directory cannot be made or written.
+        Conflict: Another runtime holds the lock.
+    """
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        lock = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as exc:
+        raise BadConfig(f"the data directory {data_dir} cannot be used: {exc.strerror}") from exc
+    try:
+        deadline = time.monotonic() + _LOCK_TIMEOUT_S
+        while not _try_lock(lock):
+            if time.monotonic() > deadline:
+                raise Conflict(
+                    f"the data directory {data_dir} is in use by another gpu-telemetry (--data-dir)"
+                )
+            time.sleep(_POLL_S)
+        yield lock
+    finally:
+        os.close(lock)
+
+
+def _try_lock(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
