@@ -33,11 +33,12 @@ _ENDPOINT_TIMEOUT_S = 3.0
 class Runtime:
     """One run of the pipeline; `run` blocks until a signal ends it."""
 
-    def __init__(self, options: Options, tell: Tell) -> None:
+    def __init__(self, options: Options, lock: int, tell: Tell) -> None:
         """Check everything that can be checked before anything is started.
 
         Args:
             options: What was asked for.
+            lock: The descriptor of the data directory's lock, held by the caller.
             tell: Told (name, sentence) of events worth a person's attention, in the thread of `run`.
 
         Raises:
@@ -47,6 +48,7 @@ class Runtime:
         """
         read_settings()
         self._options = options
+        self._lock = lock
         self._tell = tell
         check_ports(options)
         self._manifests: Manifests = read_manifests(options.manifests)
@@ -66,11 +68,10 @@ class Runtime:
             on_ready: Called once, when everything is ready, with the plan and a `tell` for any thread.
 
         Raises:
-            Conflict: Another runtime uses the data directory.
             PipelineError: A process does not start.
         """
         options = self._options
-        with lock_data_dir(options.data_dir) as lock, Guard(keep_open=(lock,)) as guard:
+        with Guard(keep_open=(self._lock,)) as guard:
             etcd, endpoints = self._plan_etcd()
             plan = build_plan(self._manifests, options, etcd_endpoints=endpoints, environment=environment())
             stages = [self._build_stage(specs, guard) for specs in (etcd, plan.functions, plan.sources)]
@@ -137,8 +138,8 @@ def check_ports(options: Options) -> None:
         problem = read_port_problem(options.host, port)
         if problem is not None:
             raise Conflict(
-                f"cannot listen on {options.host}:{port} for {name}: {(problem.strerror or str(problem)).lower()} "
-                f"(--{name}-port takes another port)"
+                f"cannot listen on {options.host}:{port} for {name}: "
+                f"{(problem.strerror or str(problem)).lower()} (--{name}-port takes another port)"
             )
 
 

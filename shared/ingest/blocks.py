@@ -65,8 +65,10 @@ def iter_blocks(read: Read, carry: bytes, first_line: int, size: int = BLOCK_BYT
     data = carry
     while not at_end:
         parts, have = [data], len(data)
-        while have < size and not at_end:
-            piece = read(size - have)
+        # What is left over may be longer than a block: then it goes on growing until its line ends.
+        want = size if have < size else have + size
+        while have < want and not at_end:
+            piece = read(want - have)
             parts.append(piece)
             have += len(piece)
             at_end = not piece

@@ -1,0 +1,209 @@
+"""The HTTP API's client for the command: small, typed, and one clear sentence for every failure."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import quote, urlencode
+
+import urllib3
+
+from shared.errors import (
+    BadConfig,
+    Conflict,
+    InvalidInput,
+    LimitExceeded,
+    NoSpace,
+    NotFound,
+    NothingAccepted,
+    PipelineError,
+    Transient,
+    UnsupportedMedia,
+)
+
+#: Uploads are read from disk and sent in blocks of this size.
+BLOCK_BYTES = 1024 * 1024
+#: A local port refuses at once; this is for a host that does not answer.
+_CONNECT_S = 5.0
+#: Between two pieces of an answer.
+_IDLE_S = 60.0
+#: During an upload: the server may be held up by etcd for a while, the connection is not to be given up.
+_UPLOAD_IDLE_S = 300.0
+
+_DATA = re.compile(r'"data"\s*:\s*\[')
+
+_BY_STATUS: dict[int, type[PipelineError]] = {
+    400: InvalidInput,
+    404: NotFound,
+    405: InvalidInput,
+    409: Conflict,
+    413: LimitExceeded,
+    415: UnsupportedMedia,
+    422: NothingAccepted,
+    503: Transient,
+    507: NoSpace,
+}
+
+Json = dict[str, Any]
+
+
+class Client:
+    """One function's address; thread-safe."""
+
+    def __init__(self, url: str) -> None:
+        """Make a client.
+
+        Raises:
+            BadConfig: Not an http:// or https:// address.
+        """
+        if not url.startswith(("http://", "https://")):
+            raise BadConfig(f"{url!r} is not an address: expected http://host:port")
+        self.url = url.rstrip("/")
+        self._http = urllib3.PoolManager(retries=False, blocksize=BLOCK_BYTES)
+
+    def read(self, path: str, **parameters: str | int | None) -> Json:
+        """GET a path; returns the whole envelope. Parameters that are None are left out.
+
+        Raises:
+            PipelineError: Of the class that goes with the status, or Transient when nothing answers.
+        """
+        with self._failures():
+            answer = self._http.request("GET", self._address(path, parameters), timeout=_timeout(_IDLE_S))
+            return self._parse(answer.status, answer.data)
+
+    @contextmanager
+    def stream(self, path: str, **parameters: str | int | None) -> Iterator[Iterator[bytes]]:
+        """GET a path whose answer may be long; gives its bytes as they come.
+
+        Raises:
+            PipelineError: As `read`; also while iterating, when the answer breaks off.
+        """
+        with self._failures():
+            answer = self._http.request(
+                "GET", self._address(path, parameters), timeout=_timeout(_IDLE_S), preload_content=False
+            )
+            with closing(answer):
+                if answer.status >= 300:  # noqa: PLR2004
+                    self._parse(answer.status, answer.read())
+                yield answer.stream(64 * 1024)
+
+    def upload(self, file: Path, on_progress: Callable[[int], None]) -> Json:
+        """POST a CSV file, read from disk as it is sent; returns the report's envelope.
+
+        Args:
+            file: Any file that can be read.
+            on_progress: Told the number of bytes each time some are sent.
+
+        Raises:
+            InvalidInput: The file cannot be read.
+            PipelineError: As `read`.
+        """
+        try:
+            body = file.open("rb")
+        except OSError as exc:
+            raise InvalidInput(f"{file} cannot be read: {exc.strerror}") from exc
+        with body, self._failures():
+            answer = self._http.request(
+                "POST",
+                self._address("/api/v1/csv/upload", {"filename": file.name}),
+                body=_Counted(body, on_progress),
+                headers={"Content-Type": "text/csv", "Content-Length": str(file.stat().st_size)},
+                # urllib3 sends under the connect timeout.
+                timeout=urllib3.Timeout(connect=_UPLOAD_IDLE_S, read=_UPLOAD_IDLE_S),
+            )
+            return self._parse(answer.status, answer.data)
+
+    def read_upload(self, upload_id: str) -> Json:
+        """GET an upload: what it was, and whether its rows are queued or stored."""
+        return self.read(f"/api/v1/uploads/{quote(upload_id, safe='')}")
+
+    def _address(self, path: str, parameters: Mapping[str, str | int | None]) -> str:
+        given = {name: value for name, value in parameters.items() if value is not None}
+        return f"{self.url}{path}?{urlencode(given)}" if given else f"{self.url}{path}"
+
+    def _parse(self, status: int, body: bytes) -> Json:
+        try:
+            answer = json.loads(body)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise PipelineError(f"{self.url} answered {status} and no JSON: is it a gpu-telemetry function?")
+        if status < 300:  # noqa: PLR2004
+            return answer
+        error = answer.get("error")
+        error = error if isinstance(error, dict) else {}
+        message = str(error.get("message") or f"{self.url} answered {status}")
+        details = error.get("details")
+        fields = {str(k): v for k, v in details.items()} if isinstance(details, dict) else {}
+        fields.pop("message", None)
+        raise _BY_STATUS.get(status, PipelineError)(message, **fields)
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        """Map what urllib3 raises to our errors."""
+        try:
+            yield
+        except urllib3.exceptions.NewConnectionError as exc:
+            raise Transient(f"nothing answers at {self.url}: is `gpu-telemetry up` running?") from exc
+        except urllib3.exceptions.ConnectTimeoutError as exc:
+            raise Transient(f"{self.url} cannot be reached") from exc
+        except urllib3.exceptions.LocationParseError as exc:
+            raise BadConfig(f"{self.url!r} is not an address: expected http://host:port") from exc
+        except urllib3.exceptions.TimeoutError as exc:
+            raise Transient(f"{self.url} stopped answering") from exc
+        except urllib3.exceptions.HTTPError as exc:
+            raise Transient(f"{self.url} broke the connection before its answer was complete") from exc
+
+
+class _Counted:
+    """A file that tells how much of it was read."""
+
+    def __init__(self, file: BinaryIO, on_read: Callable[[int], None]) -> None:
+        self._file = file
+        self._on_read = on_read
+
+    def read(self, size: int = -1) -> bytes:
+        """Read a block."""
+        block = self._file.read(size)
+        self._on_read(len(block))
+        return block
+
+
+def iter_records(parts: Iterator[bytes]) -> Iterator[Json]:
+    """Read the elements of an envelope's `data` list one by one, as they arrive.
+
+    Raises:
+        Transient: The answer ends before the list does.
+    """
+    decoder = json.JSONDecoder()
+    utf8 = codecs.getincrementaldecoder("utf-8")()  # a part may end within a character
+    text, started = "", False
+    for part in parts:
+        text += utf8.decode(part)
+        if not started:
+            match = _DATA.search(text)
+            if match is None:
+                continue
+            text, started = text[match.end() :], True
+        position = 0
+        while True:
+            while position < len(text) and text[position] in " \t\r\n,":
+                position += 1
+            if text.startswith("]", position):
+                return
+            try:
+                record, position = decoder.raw_decode(text, position)
+            except ValueError:
+                break
+            yield record
+        text = text[position:]
+    raise Transient("the answer broke off before it was complete")
+
+
+def _timeout(idle_s: float) -> urllib3.Timeout:
+    return urllib3.Timeout(connect=_CONNECT_S, read=idle_s)

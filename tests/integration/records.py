@@ -1,0 +1,31 @@
+"""Records for tests of queue and store."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from shared.messages import encode_message
+from shared.records import TIMESTAMP, concat, sort_resolve
+
+
+def encoded(origin, number):
+    """A message of two records that no other message has."""
+    rows = [number * 2, number * 2 + 1]
+    table = pa.table({
+        "uuid": pa.array([f"{origin.upload_id}-{r % 3}" for r in rows]).dictionary_encode(),
+        "timestamp": pa.array([r * 1000 for r in rows], TIMESTAMP),
+        "power_draw": pa.array([float(r) for r in rows]),
+    })  # fmt: skip
+    return encode_message(table, origin, number)
+
+
+def rows_of(store):
+    """Everything in the store, resolved, as (uuid, epoch ms, value)."""
+    tables = list(store.read(store.index().segments))
+    if not tables:
+        return []
+    table = sort_resolve(concat(tables))
+    return [
+        (u, t.timestamp() * 1000, v)
+        for u, t, v in zip(*(table.column(n).to_pylist() for n in ("uuid", "timestamp", "power_draw")), strict=True)
+    ]

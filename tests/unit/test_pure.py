@@ -1,0 +1,181 @@
+"""Decisions and parsers that do no I/O."""
+
+from __future__ import annotations
+
+import pytest
+
+from functions.collect.dealer import GATHER_S, WINDOW, Dealer, decide_in_flight
+from functions.collect.move import MAX_MOVE_BYTES, plan_moves
+from functions.query.render import format_times
+from functions.query.rest import parse_time_ms
+from shared.config import Settings, parse_bytes, parse_duration_s, read_settings
+from shared.errors import BadConfig, Corrupt, InvalidInput
+from shared.ingest.blocks import find_cut, iter_blocks
+from shared.keys import IndexKey, Keys, is_upload_id, message_id, new_upload_id, parse_message_id
+from shared.queue import MAX_MESSAGES_PER_CLAIM, ReadyMessage
+
+pa = pytest.importorskip("pyarrow")
+
+DAY_MS = 86_400_000
+
+
+def message(n, *, size=1000, attempts=0, received_ms=1_700_000_000_000):
+    upload = f"{received_ms:012x}-aaaaaaaaaaaa"
+    return ReadyMessage(id=message_id(upload, n), bytes=size, rows=1, attempts=attempts, revision=n)
+
+
+# -- moves
+
+
+def test_small_messages_move_together_up_to_the_limits():
+    assert [len(m) for m in plan_moves([message(i) for i in range(70)])] == [32, 32, 6]
+    large = [message(i, size=MAX_MOVE_BYTES // 2) for i in range(5)]
+    assert [len(m) for m in plan_moves(large)] == [2, 2, 1]
+    assert [len(m) for m in plan_moves([message(0, size=MAX_MOVE_BYTES * 2)])] == [1]
+
+
+def test_an_attempted_message_moves_alone():
+    moves = plan_moves([message(0), message(1, attempts=1), message(2), message(3)])
+    assert [[m.revision for m in move] for move in moves] == [[0], [1], [2, 3]]
+
+
+def test_a_move_stays_within_one_ingestion_day():
+    first, second = 1_700_000_000_000, 1_700_000_000_000 + DAY_MS
+    moves = plan_moves([message(1, received_ms=second), message(0, received_ms=first), message(2, received_ms=second)])
+    assert [[m.revision for m in move] for move in moves] == [[0], [1, 2]]
+
+
+# -- the dealer
+
+
+def test_a_small_message_waits_for_company_and_a_full_group_does_not():
+    dealer = Dealer()
+    dealer.learn([message(0)], now=0.0)
+    assert dealer.deal(now=GATHER_S / 2) == []
+    assert dealer.due(now=0.0) == pytest.approx(GATHER_S)
+    assert [m.revision for m in dealer.deal(now=GATHER_S)] == [0]
+    dealer.learn([message(i) for i in range(1, 40)], now=1.0)
+    assert len(dealer.deal(now=1.0)) == MAX_MESSAGES_PER_CLAIM
+
+
+def test_what_is_dealt_is_not_dealt_again_until_collect_has_answered():
+    dealer = Dealer()
+    dealer.learn([message(0, attempts=1)], now=0.0)
+    group = dealer.deal(now=0.0)
+    dealer.learn(group, now=0.0)
+    assert len(dealer) == 0
+    dealer.done(group)
+    dealer.learn(group, now=0.0)
+    assert len(dealer) == 1
+
+
+def test_the_window_is_bounded():
+    dealer = Dealer()
+    dealer.learn((message(i) for i in range(WINDOW + 5)), now=0.0)
+    assert len(dealer) == WINDOW
+    assert dealer.overflowed
+
+
+@pytest.mark.parametrize(("depth", "requests"), [(0, 1), (1, 1), (8, 2), (1000, 20)])
+def test_requests_at_a_time_follow_the_depth(depth, requests):
+    assert decide_in_flight(depth, 20) == requests
+
+
+# -- keys
+
+
+def test_keys_are_read_back():
+    keys = Keys("/telemetry")
+    entry = IndexKey(day="20240115", level=0, min_ms=5, max_ms=1_700_000_000_000, segment="abc")
+    assert keys.parse_index(keys.index(entry)) == entry
+    with pytest.raises(Corrupt):
+        keys.parse_index("/telemetry/store/index/nonsense")
+    upload = new_upload_id(1_700_000_000_000)
+    assert is_upload_id(upload)
+    assert parse_message_id(message_id(upload, 7)) == (upload, 7)
+    assert not is_upload_id("../../etc")
+    assert not is_upload_id("")
+
+
+# -- settings
+
+
+def test_an_invalid_setting_is_refused_by_name():
+    for name, value in [
+        ("POLL_INTERVAL", "soon"),
+        ("PORT", "99999"),
+        ("ETCD_ENDPOINTS", "nonsense"),
+        ("MESSAGE_QUEUE_PREFIX", "no-slash"),
+        ("MAX_UPLOAD_SIZE", "many"),
+        ("VISIBILITY_TIMEOUT", "5m"),
+        ("LOG_LEVEL", "loud"),
+        ("RETENTION", "1.5d"),
+    ]:
+        with pytest.raises(BadConfig, match=name):
+            read_settings({name: value})
+
+
+def test_settings_have_units_and_aliases():
+    config = read_settings({"HTTP_PORT": "9000", "MAX_UPLOAD_SIZE": "2GiB", "POLL_INTERVAL": "500ms", "CLUSTER_ID": ""})
+    assert (config.port, config.max_upload_size, config.poll_interval, config.cluster_id) == (9000, 2**31, 0.5, "default")
+    assert Settings().endpoints() == ["127.0.0.1:2379"]
+    assert parse_bytes("1.5kB") == 1500
+    assert parse_duration_s("7d") == 604800
+
+
+# -- blocks
+
+
+def test_a_block_is_cut_where_a_row_ends():
+    assert find_cut(b"a,b\nc,d\ne") == 8
+    assert find_cut(b'a,"x\ny') == 0 or find_cut(b'a,"x\ny') == 5  # nothing better: the splitter sorts it out
+    assert find_cut(b'a,b\nc,"x\ny') == 4
+    assert find_cut(b"no newline") == 0
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 10_000])
+def test_blocks_put_together_are_the_file(size):
+    import io
+
+    data = b"".join(b"%d,some,cells\n" % i for i in range(100)) + b"last"
+    blocks = list(iter_blocks(io.BytesIO(data).read, b"", 2, size))
+    assert b"".join(b.data for b in blocks) == data
+    line = 2
+    for block in blocks:
+        assert block.first_line == line
+        line += block.lines
+    assert line == 2 + 101
+
+
+# -- times
+
+
+def test_times_have_decimals_only_where_they_have_a_fraction():
+    ms = pa.array([1705314600000, 1705314600250, 1705314600007], pa.int64())
+    assert format_times(ms).to_pylist() == [
+        "2024-01-15T10:30:00Z",
+        "2024-01-15T10:30:00.250Z",
+        "2024-01-15T10:30:00.007Z",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "ms"),
+    [
+        ("2024-01-15T10:30:00Z", 1705314600000),
+        ("2024-01-15T12:30:00+02:00", 1705314600000),
+        ("2024-01-15T12:30:00 02:00", 1705314600000),
+        ("2024-01-15 10:30:00", 1705314600000),
+        ("2024-01-15T10:30:00.0001Z", 1705314600001),
+        ("2024-01-15", 1705276800000),
+        (None, None),
+    ],
+)
+def test_query_times(text, ms):
+    assert parse_time_ms(text, "start_time") == ms
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "2024-13-01", "2024-01-15T25:00:00Z", "1705314600", "2024-W03-1"])
+def test_query_times_that_are_none(text):
+    with pytest.raises(InvalidInput, match="RFC 3339"):
+        parse_time_ms(text, "start_time")
