@@ -27,5 +27,7 @@ def rows_of(store):
     table = sort_resolve(concat(tables))
     return [
         (u, t.timestamp() * 1000, v)
-        for u, t, v in zip(*(table.column(n).to_pylist() for n in ("uuid", "timestamp", "power_draw")), strict=True)
+        for u, t, v in zip(
+            *(table.column(n).to_pylist() for n in ("uuid", "timestamp", "power_draw")), strict=True
+        )
     ]

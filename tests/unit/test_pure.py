@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+
+import pyarrow as pa
 import pytest
 
 from functions.collect.dealer import GATHER_S, WINDOW, Dealer, decide_in_flight
@@ -13,8 +16,6 @@ from shared.errors import BadConfig, Corrupt, InvalidInput
 from shared.ingest.blocks import find_cut, iter_blocks
 from shared.keys import IndexKey, Keys, is_upload_id, message_id, new_upload_id, parse_message_id
 from shared.queue import MAX_MESSAGES_PER_CLAIM, ReadyMessage
-
-pa = pytest.importorskip("pyarrow")
 
 DAY_MS = 86_400_000
 
@@ -41,7 +42,9 @@ def test_an_attempted_message_moves_alone():
 
 def test_a_move_stays_within_one_ingestion_day():
     first, second = 1_700_000_000_000, 1_700_000_000_000 + DAY_MS
-    moves = plan_moves([message(1, received_ms=second), message(0, received_ms=first), message(2, received_ms=second)])
+    moves = plan_moves(
+        [message(1, received_ms=second), message(0, received_ms=first), message(2, received_ms=second)]
+    )
     assert [[m.revision for m in move] for move in moves] == [[0], [1, 2]]
 
 
@@ -116,8 +119,15 @@ def test_an_invalid_setting_is_refused_by_name():
 
 
 def test_settings_have_units_and_aliases():
-    config = read_settings({"HTTP_PORT": "9000", "MAX_UPLOAD_SIZE": "2GiB", "POLL_INTERVAL": "500ms", "CLUSTER_ID": ""})
-    assert (config.port, config.max_upload_size, config.poll_interval, config.cluster_id) == (9000, 2**31, 0.5, "default")
+    config = read_settings(
+        {"HTTP_PORT": "9000", "MAX_UPLOAD_SIZE": "2GiB", "POLL_INTERVAL": "500ms", "CLUSTER_ID": ""}
+    )
+    assert (config.port, config.max_upload_size, config.poll_interval, config.cluster_id) == (
+        9000,
+        2**31,
+        0.5,
+        "default",
+    )
     assert Settings().endpoints() == ["127.0.0.1:2379"]
     assert parse_bytes("1.5kB") == 1500
     assert parse_duration_s("7d") == 604800
@@ -135,8 +145,6 @@ def test_a_block_is_cut_where_a_row_ends():
 
 @pytest.mark.parametrize("size", [1, 7, 64, 10_000])
 def test_blocks_put_together_are_the_file(size):
-    import io
-
     data = b"".join(b"%d,some,cells\n" % i for i in range(100)) + b"last"
     blocks = list(iter_blocks(io.BytesIO(data).read, b"", 2, size))
     assert b"".join(b.data for b in blocks) == data
@@ -175,7 +183,9 @@ def test_query_times(text, ms):
     assert parse_time_ms(text, "start_time") == ms
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "2024-13-01", "2024-01-15T25:00:00Z", "1705314600", "2024-W03-1"])
+@pytest.mark.parametrize(
+    "text", ["", "yesterday", "2024-13-01", "2024-01-15T25:00:00Z", "1705314600", "2024-W03-1"]
+)
 def test_query_times_that_are_none(text):
     with pytest.raises(InvalidInput, match="RFC 3339"):
         parse_time_ms(text, "start_time")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 
 import pytest
@@ -73,7 +74,19 @@ def test_heads_in_any_order_and_case_with_aliases():
 
 
 @pytest.mark.parametrize(
-    "word", ["", "-", "N/A", "[N/A]", "[Not Supported]", "ERR!", "nan", "<<<NULL>>>", "2147483632", "9223372036854775794"]
+    "word",
+    [
+        "",
+        "-",
+        "N/A",
+        "[N/A]",
+        "[Not Supported]",
+        "ERR!",
+        "nan",
+        "<<<NULL>>>",
+        "2147483632",
+        "9223372036854775794",
+    ],
 )
 def test_what_was_not_reported_is_null_and_no_error(word):
     rows, report = read(wide([wide_row(power=word), wide_row(power="1")]))
@@ -81,7 +94,9 @@ def test_what_was_not_reported_is_null_and_no_error(word):
     assert report.nulled == 0
 
 
-@pytest.mark.parametrize(("field", "value"), [("util", "808334905"), ("util", "-1"), ("temp", "1000"), ("power", "inf")])
+@pytest.mark.parametrize(
+    ("field", "value"), [("util", "808334905"), ("util", "-1"), ("temp", "1000"), ("power", "inf")]
+)
 def test_garbage_becomes_null_and_is_named(field, value):
     rows, report = read(wide([wide_row(), wide_row(**{field: value})]))
     assert report.accepted == 2
@@ -123,7 +138,9 @@ def test_bad_rows_are_rejected_by_line_and_good_ones_beside_them_go_through():
 
 def test_an_open_quote_takes_no_other_row_with_it():
     broken = wide_row("2024-01-15T10:30:01Z").replace("nvidia0,", '"nvidia0,')
-    rows, report = read(wide([wide_row(), broken, wide_row("2024-01-15T10:30:02Z"), wide_row("2024-01-15T10:30:03Z")]))
+    rows, report = read(
+        wide([wide_row(), broken, wide_row("2024-01-15T10:30:02Z"), wide_row("2024-01-15T10:30:03Z")])
+    )
     assert problems(report) == [(3, None, "a quote is opened and never closed")]
     assert len(rows) == 3
 
@@ -164,7 +181,9 @@ def test_date_and_time_apart():
 
 
 def test_a_missing_uuid_is_made_of_host_and_index_and_stays_the_same():
-    data = b"timestamp,hostname,gpu_id,gpu_utilization\n2024-01-15T10:30:00Z,a,0,5\n2024-01-15T10:30:00Z,b,0,5\n"
+    data = (
+        b"timestamp,hostname,gpu_id,gpu_utilization\n2024-01-15T10:30:00Z,a,0,5\n2024-01-15T10:30:00Z,b,0,5\n"
+    )
     (first, second), report = read(data)
     assert first["uuid"].startswith("synthetic-")
     assert first["uuid"] != second["uuid"]
@@ -248,7 +267,13 @@ CELL = st.text(st.characters(codec="utf-8"), max_size=12)
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(st.one_of(st.binary(max_size=80), st.lists(CELL, max_size=16).map(lambda c: ",".join(c).encode())), max_size=12), st.integers(200, 3000))
+@given(
+    st.lists(
+        st.one_of(st.binary(max_size=80), st.lists(CELL, max_size=16).map(lambda c: ",".join(c).encode())),
+        max_size=12,
+    ),
+    st.integers(200, 3000),
+)
 def test_good_rows_survive_any_neighbours(garbage, block_bytes):
     """Whatever stands between good rows: no exception but ours, and the good ones are all there."""
     good = [wide_row(f"2024-01-15T10:30:{i:02d}Z").encode() for i in range(len(garbage) + 1)]
@@ -266,9 +291,7 @@ def test_good_rows_survive_any_neighbours(garbage, block_bytes):
 @settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=400))
 def test_any_bytes_at_all_raise_nothing_but_ours(data):
-    try:
+    with contextlib.suppress(NotCsv):
         read(data)
-    except NotCsv:
-        pass
     _, report = read(WIDE_HEADER.encode() + data)
     assert report.accepted + report.rejected == report.rows

@@ -15,7 +15,9 @@ UPLOADS = ["00000000000a-aaaaaaaaaaaa", "00000000000b-bbbbbbbbbbbb", "0000000000
 VALUE = st.one_of(st.none(), st.sampled_from([0.0, 1.5, 2.25, 1e-7, 123456789.0, 1 / 3]))
 ROW = st.tuples(st.sampled_from("xyz"), st.integers(0, 3), VALUE, VALUE, st.sampled_from(["a", "b", None]))
 MESSAGES = st.lists(
-    st.tuples(st.integers(0, 2), st.integers(0, 3), st.lists(ROW, min_size=1, max_size=6)), min_size=1, max_size=6
+    st.tuples(st.integers(0, 2), st.integers(0, 3), st.lists(ROW, min_size=1, max_size=6)),
+    min_size=1,
+    max_size=6,
 )
 
 
@@ -73,14 +75,17 @@ def test_segments_between_change_nothing(messages, group):
     """Collapsed into segments in any grouping, then resolved: the same answer."""
     messages = sorted({(u, n): (u, n, rows) for u, n, rows in messages}.values(), key=lambda m: m[:2])
     tables = [as_message(*m) for m in messages]
-    segments = [
-        decode(encode(collapse(concat(tables[i : i + group])))) for i in range(0, len(tables), group)
-    ]
+    segments = [decode(encode(collapse(concat(tables[i : i + group])))) for i in range(0, len(tables), group)]
     assert as_dict(sort_resolve(concat(segments))) == model(messages)
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.one_of(st.none(), st.floats(allow_nan=False), st.integers(-(2**31), 2**31).map(lambda i: i / 10)), min_size=1))
+@given(
+    st.lists(
+        st.one_of(st.none(), st.floats(allow_nan=False), st.integers(-(2**31), 2**31).map(lambda i: i / 10)),
+        min_size=1,
+    )
+)
 def test_a_segment_gives_back_the_very_same_doubles(values):
     rows = [("u", i, v, None, None) for i, v in enumerate(values)]
     table = collapse(as_message(0, 0, rows))
