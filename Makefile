@@ -7,8 +7,6 @@ BIN := $(VENV)/bin
 # The first Python that is new enough; PYTHON=/path/to/python overrides it.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
-ETCD_ENDPOINTS ?= 127.0.0.1:2379
-export ETCD_ENDPOINTS
 UP_ARGS ?=
 PYTEST_ARGS ?=
 
@@ -43,6 +41,9 @@ run: deps ## Start the whole pipeline in the foreground (UP_ARGS for more option
 	@exec $(BIN)/gpu-telemetry up $(UP_ARGS)
 
 dev-up: run ## The same as run
+
+# `up` starts an etcd of its own unless ETCD_ENDPOINTS is set; these talk to the one that setup-etcd starts.
+setup-etcd run-upload run-collect run-query: export ETCD_ENDPOINTS ?= 127.0.0.1:2379
 
 setup-etcd: deps ## Start an etcd alone in the background, on ETCD_ENDPOINTS (data in .local/etcd-alone)
 	@$(BIN)/python -m local_runtime.embedded_etcd start --data-dir .local/etcd-alone --endpoint $(ETCD_ENDPOINTS)

@@ -107,12 +107,14 @@ class Client:
             body = file.open("rb")
         except OSError as exc:
             raise InvalidInput(f"{file} cannot be read: {exc.strerror}") from exc
+        # A pipe has no length: it goes in chunks.
+        length = {"Content-Length": str(file.stat().st_size)} if file.is_file() else {}
         with body, self._failures():
             answer = self._http.request(
                 "POST",
                 self._address("/api/v1/csv/upload", {"filename": file.name}),
-                body=_Counted(body, on_progress),
-                headers={"Content-Type": "text/csv", "Content-Length": str(file.stat().st_size)},
+                body=_iter_blocks(body, on_progress),
+                headers={"Content-Type": "text/csv", **length},
                 # urllib3 sends under the connect timeout.
                 timeout=urllib3.Timeout(connect=_UPLOAD_IDLE_S, read=_UPLOAD_IDLE_S),
             )
@@ -160,18 +162,10 @@ class Client:
             raise Transient(f"{self.url} broke the connection before its answer was complete") from exc
 
 
-class _Counted:
-    """A file that tells how much of it was read."""
-
-    def __init__(self, file: BinaryIO, on_read: Callable[[int], None]) -> None:
-        self._file = file
-        self._on_read = on_read
-
-    def read(self, size: int = -1) -> bytes:
-        """Read a block."""
-        block = self._file.read(size)
-        self._on_read(len(block))
-        return block
+def _iter_blocks(file: BinaryIO, on_progress: Callable[[int], None]) -> Iterator[bytes]:
+    while block := file.read(BLOCK_BYTES):
+        on_progress(len(block))
+        yield block
 
 
 def iter_records(parts: Iterator[bytes]) -> Iterator[Json]:

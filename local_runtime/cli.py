@@ -1,0 +1,95 @@
+"""The command `gpu-telemetry`: which subcommands there are, and how every failure is told in one line.
+
+A subcommand is imported when it is called: `gpu-telemetry --help` needs none of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+
+import click
+
+from shared.errors import BadConfig, PipelineError
+
+log = logging.getLogger(__name__)
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+#: Subcommand, and what the list says of it. It lives in local_runtime.commands, in a module of its name.
+_COMMANDS = {
+    "up": "Run the whole pipeline here, in the foreground.",
+    "upload": "Upload CSV files and print what became of their rows.",
+    "gpus": "List the GPUs.",
+    "telemetry": "Print the records of one GPU.",
+    "status": "Show how the functions and the queue are doing.",
+}
+
+
+class _Commands(click.Group):
+    """A group that imports a subcommand only when it is needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """List the names in the order of the table."""
+        del ctx
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a subcommand."""
+        del ctx
+        if cmd_name not in _COMMANDS:
+            return None
+        command = getattr(importlib.import_module(f"local_runtime.commands.{cmd_name}"), cmd_name)
+        return command if isinstance(command, click.Command) else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list without importing anything."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="gpu-telemetry", message="gpu-telemetry %(version)s")
+def cli() -> None:
+    """GPU telemetry from CSV: upload it, lose nothing, ask what the fleet did."""
+
+
+def main() -> None:
+    """Run the command; every failure is one line on standard error and an exit status."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command with arguments; returns the exit status: 0, 1 failed, 2 a bad option or setting."""
+    try:
+        outcome = cli.main(arguments, prog_name="gpu-telemetry", standalone_mode=False)
+    except click.UsageError as exc:
+        path = exc.ctx.command_path if exc.ctx else "gpu-telemetry"
+        _complain(f"{exc.format_message().rstrip('.')} (see {path} --help)")
+        return EXIT_USAGE
+    except click.ClickException as exc:
+        _complain(exc.format_message())
+        return EXIT_FAILED
+    except (click.Abort, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    except PipelineError as exc:
+        _complain(exc.message)
+        return EXIT_USAGE if isinstance(exc, BadConfig) else EXIT_FAILED
+    except BrokenPipeError:
+        # Whoever read our output has seen enough (`| head`); nothing more may be written at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except Exception as exc:
+        log.debug("internal error", exc_info=exc, extra={"action": "crash"})
+        _complain(f"internal error: {type(exc).__name__}: {' '.join(str(exc).split())}")
+        return EXIT_FAILED
+    return outcome if isinstance(outcome, int) else 0
+
+
+def _complain(sentence: str) -> None:
+    click.echo(f"{click.style('error:', fg='red')} {sentence}", err=True)

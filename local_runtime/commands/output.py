@@ -1,0 +1,95 @@
+"""What the subcommands share: options, JSON, and tables (coloured on a terminal, plain elsewhere)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+UPLOAD_URL = "http://127.0.0.1:8081"
+QUERY_URL = "http://127.0.0.1:8080"
+COLLECT_URL = "http://127.0.0.1:8082"
+
+#: The colour of a status, on a terminal.
+_COLOURS = {
+    "active": "green",
+    "healthy": "green",
+    "stored": "green",
+    "idle": "yellow",
+    "queued": "yellow",
+    "stale": "red",
+    "missing": "red",
+    "away": "red",
+}
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def json_option(command: _Command) -> _Command:
+    """Add --json."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, as the function answers it.")(
+        command
+    )
+
+
+def url_option(default: str, what: str) -> Callable[[_Command], _Command]:
+    """Add --url with the address of a function."""
+    return click.option("--url", default=default, show_default=True, help=f"The address of {what}.")
+
+
+def print_json(value: Any) -> None:
+    """Print a value as one line of JSON."""
+    click.echo(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+
+
+def format_cell(value: Any) -> str:
+    """Write a value for a table: nothing where nothing was reported, never 0."""
+    if value is None:
+        return ""
+    return f"{value:g}" if isinstance(value, float) and abs(value) < 1e6 else str(value)  # noqa: PLR2004
+
+
+def print_table(heads: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str = "") -> None:
+    """Print a table; numbers are aligned to the right."""
+    right = [
+        any(isinstance(row[i], int | float) for row in rows)
+        and all(row[i] is None or isinstance(row[i], int | float) for row in rows)
+        for i in range(len(heads))
+    ]
+    cells = [[format_cell(value) for value in row] for row in rows]
+    if sys.stdout.isatty():
+        _print_rich(heads, cells, right, title)
+        return
+    if title:
+        click.echo(title)
+    widths = [max(len(line[i]) for line in [list(heads), *cells]) for i in range(len(heads))]
+    for line in [list(heads), *cells]:
+        click.echo(format_line(line, widths, right))
+
+
+def format_line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
+    """Write one line of a plain table."""
+    aligned = (
+        cell.rjust(width) if to_right else cell.ljust(width)
+        for cell, width, to_right in zip(cells, widths, right, strict=True)
+    )
+    return "  ".join(aligned).rstrip()
+
+
+def _print_rich(
+    heads: Sequence[str], cells: Sequence[Sequence[str]], right: Sequence[bool], title: str
+) -> None:
+    # rich costs 60 ms: only for those who see it.
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(title=title or None, title_justify="left", header_style="bold")
+    for head, to_right in zip(heads, right, strict=True):
+        table.add_column(head, justify="right" if to_right else "left", overflow="fold")
+    for line in cells:
+        table.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in line))
+    Console().print(table)

@@ -1,0 +1,80 @@
+"""`gpu-telemetry telemetry GPU`."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from local_runtime.commands.output import QUERY_URL, format_cell, format_line, json_option, url_option
+from shared.client import Client, Json, iter_records
+
+#: What a record's columns and their width are judged by.
+_LOOK_AHEAD = 1000
+_FIRST = ("timestamp", "hostname", "gpu_id")
+#: Said once, above the table.
+_SAME = ("uuid", "name", "modelname", "device", "cluster")
+
+
+@click.command()
+@click.argument("gpu")
+@click.option("--hostname", help="Needed when GPU is a number such as 0.")
+@click.option("--start", metavar="TIME", help="The first time, such as 2024-01-15T10:30:00Z; inclusive.")
+@click.option("--end", metavar="TIME", help="The end, exclusive.")
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many records.")
+@url_option(QUERY_URL, "the query function")
+@json_option
+def telemetry(
+    gpu: str,
+    hostname: str | None,
+    start: str | None,
+    end: str | None,
+    limit: int | None,
+    url: str,
+    *,
+    as_json: bool,
+) -> None:
+    """Print the records of GPU (a uuid, or its number with --hostname), ordered by time, as they arrive."""
+    path = f"/api/v1/gpus/{quote(gpu, safe='')}/telemetry"
+    with Client(url).stream(path, hostname=hostname, start_time=start, end_time=end, limit=limit) as parts:
+        if as_json:
+            for part in parts:
+                sys.stdout.buffer.write(part)
+            sys.stdout.buffer.flush()
+            return
+        _print_records(iter_records(parts))
+
+
+def find_columns(records: list[Json]) -> list[str]:
+    """Return the columns worth printing: those with a value in some record, the known ones first."""
+    found = {name: None for record in records for name, value in record.items() if value is not None}
+    found = {name: None for name in found if not isinstance(records[0].get(name), dict | list)}
+    first = [name for name in _FIRST if name in found]
+    return first + [name for name in found if name not in _FIRST and name not in _SAME]
+
+
+def _print_records(records: Iterator[Json]) -> None:
+    head = list(itertools.islice(records, _LOOK_AHEAD))
+    if not head:
+        click.echo("no records in that time")
+        return
+    columns = find_columns(head)
+    widths = [max(len(name), *(len(format_cell(r.get(name))) for r in head)) for name in columns]
+    right = [any(isinstance(r.get(name), int | float) for r in head) for name in columns]
+    click.echo(_describe(head[0]))
+    click.secho(format_line(columns, widths, right), bold=True)
+    count = 0
+    for record in itertools.chain(head, records):
+        cells: list[Any] = [format_cell(record.get(name)) for name in columns]
+        click.echo(format_line(cells, widths, right))
+        count += 1
+    click.echo(f"{count} records")
+
+
+def _describe(record: Json) -> str:
+    said = [str(record[name]) for name in _SAME if record.get(name)]
+    return ", ".join(said)

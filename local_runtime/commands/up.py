@@ -1,0 +1,153 @@
+"""`gpu-telemetry up`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from local_runtime.plan import REPOSITORY, Options, Plan
+from local_runtime.ports import build_url
+from local_runtime.runtime import Runtime, lock_data_dir
+from shared import clock
+from shared.client import Client
+from shared.errors import PipelineError
+
+_PORT = click.IntRange(1, 65535)
+_MANIFESTS = REPOSITORY / "deploy" / "knative" / "base"
+_GENERATOR = REPOSITORY / "samples" / "generate.py"
+
+#: Tells a person something; from any thread.
+Tell = Callable[[str, str], None]
+
+
+def _port_option(name: str, default: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    return click.option(
+        f"--{name}-port", default=default, show_default=True, type=_PORT, help=f"The port of {name}."
+    )
+
+
+@click.command()
+@click.option(
+    "--data-dir",
+    default=Path(".local"),
+    show_default=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where everything is kept.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@_port_option("query", 8080)
+@_port_option("upload", 8081)
+@_port_option("collect", 8082)
+@_port_option("admin", 8090)
+@click.option(
+    "--manifests",
+    default=_MANIFESTS,
+    show_default="deploy/knative/base",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="The folder that says what to start.",
+)
+@click.option(
+    "--etcd-endpoints",
+    envvar="ETCD_ENDPOINTS",
+    metavar="HOST:PORT,...",
+    help="An etcd that runs already, instead of one of our own. Also ETCD_ENDPOINTS.",
+)
+@click.option("--no-sample", is_flag=True, help="Do not upload the sample into an empty data directory.")
+def up(
+    data_dir: Path,
+    host: str,
+    query_port: int,
+    upload_port: int,
+    collect_port: int,
+    admin_port: int,
+    manifests: Path,
+    etcd_endpoints: str | None,
+    *,
+    no_sample: bool,
+) -> None:
+    """Run the whole pipeline here, in the foreground, until Ctrl-C."""
+    options = Options(
+        data_dir=data_dir,
+        host=host,
+        ports={"query": query_port, "upload": upload_port, "collect": collect_port},
+        admin_port=admin_port,
+        manifests=manifests,
+        etcd_endpoints=etcd_endpoints or None,
+        sample=not no_sample,
+    )
+    with lock_data_dir(data_dir) as lock:
+        runtime = Runtime(options, lock, tell)
+        binary = runtime.etcd_binary
+        if binary is not None and binary.warning:
+            click.secho(binary.warning, fg="yellow")
+        click.echo(
+            f"starting: {'etcd ' + binary.version_text if binary else 'etcd at ' + str(etcd_endpoints)}"
+        )
+        runtime.run(lambda plan, tell_later: _ready(plan, options, tell_later, fresh=runtime.is_fresh))
+    click.echo("stopped: everything is down, the data stays in " + str(data_dir))
+
+
+def tell(name: str, sentence: str) -> None:
+    """Print one event; a reader that went away does not stop the pipeline."""
+    now = datetime.fromtimestamp(clock.now_s(), UTC).astimezone()
+    try:
+        click.echo(f"{now:%H:%M:%S} {click.style(name, bold=True)}: {sentence}")
+    except OSError:
+        return
+
+
+def _ready(plan: Plan, options: Options, tell_later: Tell, *, fresh: bool) -> None:
+    """Say where everything is and what to try; upload the sample if this is the first run."""
+    upload, query = plan.urls.get("upload", ""), plan.urls.get("query", "")
+    own = "" if upload == "http://127.0.0.1:8081" else f" --url {upload}"
+    asked = "" if query == "http://127.0.0.1:8080" else f" --url {query}"
+    addresses = {**plan.urls, "admin": build_url(options.host, options.admin_port)}
+    lines = [
+        "",
+        click.style("The pipeline is up.", bold=True),
+        *(f"  {name:8} {url}" for name, url in addresses.items()),
+        f"  logs     {options.data_dir}/logs",
+        "",
+        "Try next:",
+        f"  gpu-telemetry upload samples/two_hosts.csv --wait{own}",
+        f"  gpu-telemetry gpus{asked}",
+        f"  curl {query}/api/v1/gpus",
+        "Ctrl-C stops it.",
+        "",
+    ]
+    try:
+        click.echo("\n".join(lines))
+    except OSError:
+        return
+    if options.sample and fresh and upload:
+        threading.Thread(
+            target=_upload_sample, args=(options.data_dir, upload, tell_later), name="sample", daemon=True
+        ).start()
+
+
+def _upload_sample(data_dir: Path, url: str, tell_later: Tell) -> None:
+    """Make the sample, an hour that ends now, and upload it; a failure costs no more than a line."""
+    file = data_dir / "sample.csv"
+    try:
+        subprocess.run(
+            [sys.executable, _GENERATOR, "--end", "now", "--output", file],
+            check=True,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=60,
+        )
+        data = Client(url).upload(file, lambda _count: None)["data"]
+    except (OSError, subprocess.SubprocessError, PipelineError) as exc:
+        tell_later("sample", f"not uploaded: {exc}")
+        return
+    tell_later(
+        "sample",
+        f"the data directory was empty, so {data['accepted']} synthetic records of {data['gpus']} GPUs "
+        f"on {data['hosts']} hosts were uploaded (--no-sample leaves that out)",
+    )
