@@ -82,7 +82,7 @@ lint: deps-dev ## ruff, mypy --strict and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 format: deps-dev ## Let ruff put the code into shape
 	$(BIN)/ruff check --fix .

@@ -68,28 +68,27 @@ def run(arguments: list[str]) -> int:
     """Run the command with arguments; returns the exit status: 0, 1 failed, 2 a bad option or setting."""
     try:
         outcome = cli.main(arguments, prog_name="gpu-telemetry", standalone_mode=False)
-    except click.UsageError as exc:
-        path = exc.ctx.command_path if exc.ctx else "gpu-telemetry"
-        _complain(f"{exc.format_message().rstrip('.')} (see {path} --help)")
-        return EXIT_USAGE
-    except click.ClickException as exc:
-        _complain(exc.format_message())
-        return EXIT_FAILED
     except (click.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED
-    except PipelineError as exc:
-        _complain(exc.message)
-        return EXIT_USAGE if isinstance(exc, BadConfig) else EXIT_FAILED
     except BrokenPipeError:
         # Whoever read our output has seen enough (`| head`); nothing more may be written at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
     except Exception as exc:
-        log.debug("internal error", exc_info=exc, extra={"action": "crash"})
-        _complain(f"internal error: {type(exc).__name__}: {' '.join(str(exc).split())}")
-        return EXIT_FAILED
+        log.debug("failed", exc_info=exc, extra={"action": "failed"})
+        status, sentence = describe_error(exc)
+        click.echo(f"{click.style('error:', fg='red')} {sentence}", err=True)
+        return status
     return outcome if isinstance(outcome, int) else 0
 
 
-def _complain(sentence: str) -> None:
-    click.echo(f"{click.style('error:', fg='red')} {sentence}", err=True)
+def describe_error(exc: Exception) -> tuple[int, str]:
+    """Return the exit status and the one sentence for a failure."""
+    if isinstance(exc, click.UsageError):
+        path = exc.ctx.command_path if exc.ctx else "gpu-telemetry"
+        return EXIT_USAGE, f"{exc.format_message().rstrip('.')} (see {path} --help)"
+    if isinstance(exc, click.ClickException):
+        return EXIT_FAILED, exc.format_message()
+    if isinstance(exc, PipelineError):
+        return EXIT_USAGE if isinstance(exc, BadConfig) else EXIT_FAILED, exc.message
+    return EXIT_FAILED, f"internal error: {type(exc).__name__}: {' '.join(str(exc).split())}"

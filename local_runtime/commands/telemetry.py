@@ -29,13 +29,13 @@ _SAME = ("uuid", "name", "modelname", "device", "cluster")
 @url_option(QUERY_URL, "the query function")
 @json_option
 def telemetry(
+    *,
     gpu: str,
     hostname: str | None,
     start: str | None,
     end: str | None,
     limit: int | None,
     url: str,
-    *,
     as_json: bool,
 ) -> None:
     """Print the records of GPU (a uuid, or its number with --hostname), ordered by time, as they arrive."""

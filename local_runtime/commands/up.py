@@ -20,6 +20,7 @@ from shared.errors import PipelineError
 
 _PORT = click.IntRange(1, 65535)
 _MANIFESTS = REPOSITORY / "deploy" / "knative" / "base"
+_SAMPLE = "sample.csv"
 _GENERATOR = REPOSITORY / "samples" / "generate.py"
 
 #: Tells a person something; from any thread.
@@ -60,6 +61,7 @@ def _port_option(name: str, default: int) -> Callable[[Callable[..., None]], Cal
 )
 @click.option("--no-sample", is_flag=True, help="Do not upload the sample into an empty data directory.")
 def up(
+    *,
     data_dir: Path,
     host: str,
     query_port: int,
@@ -68,7 +70,6 @@ def up(
     admin_port: int,
     manifests: Path,
     etcd_endpoints: str | None,
-    *,
     no_sample: bool,
 ) -> None:
     """Run the whole pipeline here, in the foreground, until Ctrl-C."""
@@ -125,7 +126,8 @@ def _ready(plan: Plan, options: Options, tell_later: Tell, *, fresh: bool) -> No
         click.echo("\n".join(lines))
     except OSError:
         return
-    if options.sample and fresh and upload:
+    # The file is left when the first run ended before it was uploaded.
+    if options.sample and upload and (fresh or (options.data_dir / _SAMPLE).exists()):
         threading.Thread(
             target=_upload_sample, args=(options.data_dir, upload, tell_later), name="sample", daemon=True
         ).start()
@@ -133,7 +135,7 @@ def _ready(plan: Plan, options: Options, tell_later: Tell, *, fresh: bool) -> No
 
 def _upload_sample(data_dir: Path, url: str, tell_later: Tell) -> None:
     """Make the sample, an hour that ends now, and upload it; a failure costs no more than a line."""
-    file = data_dir / "sample.csv"
+    file = data_dir / _SAMPLE
     try:
         subprocess.run(
             [sys.executable, _GENERATOR, "--end", "now", "--output", file],
@@ -146,6 +148,7 @@ def _upload_sample(data_dir: Path, url: str, tell_later: Tell) -> None:
     except (OSError, subprocess.SubprocessError, PipelineError) as exc:
         tell_later("sample", f"not uploaded: {exc}")
         return
+    file.unlink(missing_ok=True)
     tell_later(
         "sample",
         f"the data directory was empty, so {data['accepted']} synthetic records of {data['gpus']} GPUs "

@@ -21,8 +21,8 @@ _POLL_S = (0.02, 0.25)
 _STUCK_S = 120.0
 
 _REPORT = (
-    "upload_id", "filename", "dialect", "bytes", "rows", "accepted", "rejected", "values_nulled", "gpus", "hosts",
-    "first_timestamp", "last_timestamp", "messages", "duration_ms", "state",
+    "upload_id", "filename", "dialect", "bytes", "rows", "accepted", "rejected", "values_nulled", "gpus",
+    "hosts", "first_timestamp", "last_timestamp", "messages", "duration_ms", "state",
 )  # fmt: skip
 
 
@@ -130,7 +130,14 @@ def _print_errors(report: Json) -> None:
     errors = report.get("errors")
     if not isinstance(errors, list) or not errors:
         return
-    columns = ("line", "column", "value", "reason")
     total = report.get("errors_total", len(errors))
     title = f"{total} errors" + (f", the first {len(errors)}" if total != len(errors) else "")
-    print_table([c.upper() for c in columns], [[e.get(c) for c in columns] for e in errors], title=title)
+    rows = [
+        [e.get("line"), e.get("column"), shorten(str(e.get("value") or "")), e.get("reason")] for e in errors
+    ]
+    print_table(["LINE", "COLUMN", "VALUE", "REASON"], rows, title=title)
+
+
+def shorten(text: str, limit: int = 40) -> str:
+    """Cut a text that is too long for a table."""
+    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -1,0 +1,204 @@
+"""The runtime's decisions: restarts, the etcd to run, what to start, which log lines to show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from local_runtime.admin import build_answer
+from local_runtime.embedded_etcd import parse_last_problem
+from local_runtime.etcd_binary import EtcdBinary, build_command, is_sound, parse_version
+from local_runtime.instance import decide_restart, describe_exit
+from local_runtime.log_tail import LogTail, parse_log_line
+from local_runtime.manifests import read_manifests
+from local_runtime.plan import REPOSITORY, Options, build_plan
+from local_runtime.supervisor import ServiceState
+from shared.errors import BadConfig
+
+BASE = REPOSITORY / "deploy" / "knative" / "base"
+
+
+def plan(tmp_path, **environment):
+    options = Options(
+        data_dir=tmp_path,
+        host="127.0.0.1",
+        ports={"upload": 8081, "query": 8080, "collect": 8082},
+        admin_port=8090,
+        manifests=BASE,
+        etcd_endpoints=None,
+        sample=False,
+    )
+    return build_plan(
+        read_manifests(BASE),
+        options,
+        etcd_endpoints="127.0.0.1:2379",
+        environment={"PATH": "/bin", **environment},
+    )
+
+
+def test_backoff_doubles_up_to_five_seconds():
+    failures, delays = 0, []
+    for _ in range(8):
+        decision = decide_restart(ran_for_s=0.5, failures=failures)
+        failures = decision.failures
+        delays.append(decision.delay_s)
+    assert delays == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+
+
+def test_backoff_begins_anew_after_a_good_run():
+    assert decide_restart(ran_for_s=60, failures=7).delay_s == 0.1
+    assert decide_restart(ran_for_s=60, failures=7).failures == 1
+
+
+def test_backoff_stays_bounded_for_ever():
+    assert decide_restart(ran_for_s=0, failures=10**9).delay_s == 5.0
+
+
+def test_an_exit_is_described():
+    assert describe_exit(3) == "exit status 3"
+    assert describe_exit(-9) == "killed by SIGKILL"
+
+
+@pytest.mark.parametrize(
+    ("version", "sound"),
+    [
+        ((3, 3, 27), False),
+        ((3, 4, 21), False),
+        ((3, 4, 22), True),
+        ((3, 5, 1), False),
+        ((3, 5, 5), False),
+        ((3, 5, 6), True),
+        ((3, 6, 0), True),
+        ((4, 0, 0), True),
+    ],
+)
+def test_which_etcd_is_sound(version, sound):
+    assert is_sound(version) is sound
+
+
+def test_versions_are_read_from_what_etcd_prints():
+    assert parse_version("etcd Version: 3.5.16\nGit SHA: x") == (3, 5, 16)
+    assert parse_version("bash: etcd: command not found") is None
+
+
+@pytest.mark.parametrize(
+    ("version", "flag"),
+    [
+        ((3, 4, 23), None),
+        ((3, 5, 1), None),
+        ((3, 5, 16), "--experimental-snapshot-catchup-entries=50"),
+        ((3, 6, 0), "--snapshot-catchup-entries=50"),
+    ],
+)
+def test_the_catch_up_flag_goes_by_version(version, flag):
+    binary = EtcdBinary(path=Path("/bin/etcd"), version=version)
+    command = build_command(binary, data_dir=Path("/d"), client_url="http://a:1", peer_url="http://a:2")
+    assert [part for part in command if "catchup" in part] == ([flag] if flag else [])
+    assert "--snapshot-count=500" in command
+
+
+def test_the_last_problem_in_an_etcd_log():
+    log = (
+        '{"level":"warn","msg":"simple token"}\n'
+        '{"level":"fatal","msg":"discovery failed","error":"no space left on device"}\n'
+        "goroutine 1 [running]:\n"
+    )
+    assert parse_last_problem(log) == "discovery failed: no space left on device"
+    assert parse_last_problem("panic: freepages: failed\n\tmain.go") == "panic: freepages: failed"
+    assert parse_last_problem('{"level":"warn","msg":"simple token"}') == ""
+
+
+def test_functions_get_what_knative_promises(tmp_path):
+    upload = next(f for f in plan(tmp_path).functions if f.name == "upload")
+    expected = {
+        "PORT": "8081",
+        "HOST": "127.0.0.1",
+        "K_SERVICE": "upload",
+        "K_CONFIGURATION": "upload",
+        "K_REVISION": "upload-00001",
+        "ETCD_ENDPOINTS": "127.0.0.1:2379",
+    }
+    assert {name: upload.environment[name] for name in expected} == expected
+    assert upload.address == ("127.0.0.1", 8081)
+    assert upload.command[0].endswith("/functions-framework")
+    assert upload.command[1:] == ("--source=functions/upload/main.py", "--target=upload")
+
+
+def test_sources_are_told_where_collect_is(tmp_path):
+    built = plan(tmp_path)
+    assert built.sources[0].environment["K_SINK"] == "http://127.0.0.1:8082"
+    assert built.crons[0].url == "http://127.0.0.1:8082"
+
+
+def test_the_environment_wins_over_the_manifest_and_the_runtime_over_both(tmp_path):
+    built = plan(tmp_path, THREADS="3", PORT="1", ETCD_ENDPOINTS="elsewhere:1", LOG_LEVEL="debug")
+    upload = next(f for f in built.functions if f.name == "upload")
+    assert upload.environment["THREADS"] == "3"
+    assert upload.environment["LOG_LEVEL"] == "debug"
+    assert upload.environment["PORT"] == "8081"
+    assert upload.environment["ETCD_ENDPOINTS"] == "127.0.0.1:2379"
+
+
+def test_a_sink_that_no_manifest_describes_is_named(tmp_path):
+    (tmp_path / "upload.yaml").write_text((BASE / "upload.yaml").read_text())
+    (tmp_path / "cron.yaml").write_text((BASE / "cron.yaml").read_text())
+    options = Options(
+        data_dir=tmp_path,
+        host="127.0.0.1",
+        ports={},
+        admin_port=1,
+        manifests=tmp_path,
+        etcd_endpoints=None,
+        sample=False,
+    )
+    with pytest.raises(BadConfig, match="collect-tick: its sink is the Service 'collect'"):
+        build_plan(read_manifests(tmp_path), options, etcd_endpoints="x:1", environment={})
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ('{"level": "warning", "message": "etcd is away"}', "etcd is away"),
+        (
+            '{"level": "error", "message": "GET /", "exception": "Traceback\\nKeyError: 1"}',
+            "GET /: KeyError: 1",
+        ),
+        ('{"level": "info", "message": "hello"}', None),
+        ("plain text", None),
+        ("{broken", None),
+    ],
+)
+def test_which_log_lines_are_shown(line, shown):
+    assert parse_log_line(line) == shown
+
+
+def test_a_log_is_followed_from_its_end_and_over_a_fresh_start(tmp_path):
+    log = tmp_path / "x.log"
+    line = '{"level": "error", "message": "%s"}\n'
+    log.write_text(line % "old")
+    tail = LogTail(log)
+    with log.open("a") as file:
+        file.write(line % "one")
+        file.write('{"level": "error", "mess')
+    assert tail.read_new() == ["one"]
+    with log.open("a") as file:
+        file.write('age": "two"}\n')
+    assert tail.read_new() == ["two"]
+    log.write_text(line % "3")
+    assert tail.read_new() == ["3"]
+
+
+def test_many_lines_at_once_are_cut(tmp_path):
+    log = tmp_path / "x.log"
+    tail = LogTail(log)
+    log.write_text('{"level": "error", "message": "x"}\n' * 100)
+    assert tail.read_new() == ["x"] * 5 + [f"and 95 more: see {log}"]
+
+
+def test_the_admin_port_answers():
+    state = ServiceState(name="query", ready=True, pid=7, port=8080, restarts=1)
+    described = {"name": "query", "ready": True, "pid": 7, "port": 8080, "restarts": 1}
+    assert build_answer("/services", [state]) == (200, {"services": [described]})
+    assert build_answer("/health", [state])[1]["ready"] is True
+    assert build_answer("/", [state])[0] == 404
