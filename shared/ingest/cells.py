@@ -71,9 +71,16 @@ def bad_cells(
     shown_values = values.take(places).to_pylist()
     numbers = lines.take(places).to_pylist()
     return [
-        BadCell(line, column, "" if value is None else shown(str(value)), reason, rejects=rejects)
+        BadCell(line, column, _show(value), reason, rejects=rejects)
         for line, value in zip(numbers, shown_values, strict=True)
     ]
+
+
+def _show(value: str | float | None) -> str:
+    if value is None:
+        return ""
+    # As it stood in the file, as far as a double tells: 1980 and not 1980.0.
+    return f"{value:.15g}" if isinstance(value, float) else shown(value)
 
 
 def parse_numbers(texts: pa.Array) -> tuple[pa.Array, pa.Array]:

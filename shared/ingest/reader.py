@@ -236,8 +236,10 @@ class Reader:
         uuid = columns.get("uuid", nothing)
         if uuid.null_count and {"hostname", "gpu_id"} <= set(columns):
             made = synthetic_uuids(columns["hostname"], columns["gpu_id"], self._cluster)
+            missing = uuid.null_count
             uuid = pc.coalesce(texts(uuid), texts(made)).dictionary_encode().cast(TEXT)
-            raw.report.warn("some rows have no uuid: a stable one was made from cluster, hostname and gpu_id")
+            if uuid.null_count < missing:
+                raw.report.warn(_MADE_UUID)
         columns["uuid"] = uuid
         if uuid.null_count:
             reason = "no uuid, and no hostname and gpu_id to make one from"
@@ -273,6 +275,7 @@ class Reader:
         return pa.table(out)
 
 
+_MADE_UUID = "some rows have no uuid: a stable one was made from cluster, hostname and gpu_id"
 _ASSUMED_UTC = "timestamps have no time zone: UTC was assumed"
 
 

@@ -1,0 +1,264 @@
+"""Processes are started, watched, started again and stopped; small real ones."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from local_runtime.guard import Guard
+from local_runtime.instance import Child, ChildSpec
+from local_runtime.manifests import PingSource
+from local_runtime.plan import REPOSITORY
+from local_runtime.ports import find_free_port
+from local_runtime.supervisor import Supervised, Supervisor
+from local_runtime.triggers import Poster, parse_cron
+from shared.errors import BadConfig, PipelineError
+from tests.waiting import wait_until
+
+SLEEP = "import time; time.sleep(600)"
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+FRAMEWORK_FUNCTION = """
+import functions_framework, time
+
+@functions_framework.http
+def hello(request):
+    if request.path == "/slow":
+        time.sleep(60)
+    return "hello"
+"""
+
+
+@pytest.fixture
+def guard():
+    with Guard() as guard:
+        yield guard
+
+
+def spec(tmp_path, name, program, **changes):
+    given = {
+        "name": name,
+        "command": (sys.executable, "-c", program),
+        "environment": dict(os.environ),
+        "cwd": tmp_path,
+        "log_path": tmp_path / f"{name}.log",
+        "grace_s": 0.5,
+    }
+    return ChildSpec(**{**given, **changes})
+
+
+class Watched:
+    """A supervisor whose loop is turned by hand."""
+
+    def __init__(self, guard, *stages):
+        self.told = []
+        self.ready = 0
+        children = [[Supervised(Child(s, guard), self.tell) for s in stage] for stage in stages]
+        self.supervisor = Supervisor(children, self.note_ready)
+
+    def tell(self, name, sentence):
+        self.told.append(f"{name}: {sentence}")
+
+    def note_ready(self):
+        self.ready += 1
+
+    def turn_until(self, condition, timeout_s=15.0):
+        def turned():
+            self.supervisor.tick(time.monotonic())
+            return condition()
+
+        wait_until(turned, timeout_s, every_s=0.02)
+
+    def pid(self, name):
+        return next(s.pid for s in self.supervisor.states if s.name == name)
+
+
+def alive(pid):
+    """Whether a process runs; one that has ended and waits to be collected does not."""
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_stages_start_one_after_the_other_and_stop_backwards(tmp_path, guard):
+    watched = Watched(guard, [spec(tmp_path, "one", SLEEP)], [spec(tmp_path, "two", SLEEP)])
+    watched.turn_until(lambda: watched.ready)
+    pids = [watched.pid("one"), watched.pid("two")]
+    assert watched.ready == 1
+    watched.supervisor.shut_down()
+    assert not any(alive(pid) for pid in pids)
+
+
+def test_a_killed_process_is_started_again(tmp_path, guard):
+    watched = Watched(guard, [spec(tmp_path, "one", SLEEP)])
+    watched.turn_until(lambda: watched.ready)
+    first = watched.pid("one")
+    os.kill(first, signal.SIGKILL)
+    watched.turn_until(
+        lambda: watched.supervisor.states[0].restarts == 1 and watched.supervisor.states[0].ready
+    )
+    assert watched.pid("one") != first
+    assert watched.ready == 1
+    assert any("killed by SIGKILL" in line for line in watched.told)
+    watched.supervisor.shut_down()
+
+
+def test_what_never_starts_is_reported_with_the_end_of_its_log(tmp_path, guard):
+    broken = "raise SystemExit('no such table')"
+    watched = Watched(guard, [spec(tmp_path, "broken", broken, address=("127.0.0.1", find_free_port()))])
+    with pytest.raises(PipelineError, match="broken does not start") as caught:
+        watched.turn_until(lambda: False)
+    assert "no such table" in caught.value.message
+    watched.supervisor.shut_down()
+
+
+def test_a_program_that_does_not_exist_is_named(tmp_path, guard):
+    watched = Watched(guard, [spec(tmp_path, "one", "", command=("/no/such/program",))])
+    with pytest.raises(BadConfig, match="one: cannot start /no/such/program"):
+        watched.turn_until(lambda: False)
+
+
+def test_what_ignores_sigterm_is_killed_after_its_grace_time(tmp_path, guard):
+    watched = Watched(guard, [spec(tmp_path, "stubborn", STUBBORN)])
+    watched.turn_until(lambda: watched.ready and "up" in (tmp_path / "stubborn.log").read_text())
+    pid = watched.pid("stubborn")
+    began = time.monotonic()
+    watched.supervisor.shut_down()
+    assert 0.4 < time.monotonic() - began < 3
+    assert not alive(pid)
+
+
+def test_an_instance_with_a_request_in_flight_goes_with_its_workers(tmp_path, guard):
+    """gunicorn's worker would outlive its parent for as long as the request takes."""
+    port = find_free_port()
+    (tmp_path / "main.py").write_text(FRAMEWORK_FUNCTION)
+    framework = os.path.join(os.path.dirname(sys.executable), "functions-framework")
+    child = Child(
+        spec(
+            tmp_path,
+            "hello",
+            "",
+            command=(framework, "--source=main.py", "--target=hello"),
+            environment={**os.environ, "PORT": str(port), "HOST": "127.0.0.1", "THREADS": "4"},
+            address=("127.0.0.1", port),
+        ),
+        guard,
+    )
+    child.start()
+    wait_until(child.is_ready)
+    group = child.pid
+    slow = subprocess.Popen(["curl", "-s", f"http://127.0.0.1:{port}/slow"], stdout=subprocess.DEVNULL)
+    wait_until(lambda: len(members(group)) == 2)
+    child.stop()
+    wait_until(lambda: not members(group), 2)
+    slow.wait(5)
+
+
+def members(group):
+    """The processes of a group that run."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit() and alive(entry):
+            try:
+                if os.getpgid(int(entry)) == group:
+                    found.append(int(entry))
+            except ProcessLookupError:
+                continue
+    return found
+
+
+def test_the_guard_kills_what_a_killed_runtime_leaves(tmp_path):
+    program = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from local_runtime.guard import Guard\n"
+        "from local_runtime.instance import Child, ChildSpec\n"
+        "guard = Guard()\n"
+        f"spec = ChildSpec(name='x', command=(sys.executable, '-c', {STUBBORN!r}), environment={{}},\n"
+        f"                 cwd=Path('/'), log_path=Path({str(tmp_path / 'x.log')!r}))\n"
+        "child = Child(spec, guard)\n"
+        "child.start()\n"
+        "print(child.pid, flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    runtime = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
+    )
+    pid = int(runtime.stdout.readline())
+    wait_until(lambda: "up" in (tmp_path / "x.log").read_text())
+    runtime.kill()
+    runtime.wait()
+    runtime.stdout.close()
+    wait_until(lambda: not alive(pid), 3)
+
+
+@pytest.fixture
+def sink():
+    """A server that answers 503 twice, then 204; keeps what it was sent."""
+    received = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["content-length"]))
+            received.append((dict(self.headers), body))
+            self.send_response(503 if len(received) < 3 else 204)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}", received
+    server.shutdown()
+    server.server_close()
+
+
+def cron(url):
+    source = {
+        "apiVersion": "sources.knative.dev/v1",
+        "kind": "PingSource",
+        "metadata": {"name": "tick"},
+        "spec": {
+            "schedule": "* * * * *",
+            "contentType": "application/json",
+            "data": "{}",
+            "sink": {"uri": url},
+        },
+    }
+    return parse_cron(PingSource.model_validate(source), url, timeout_s=5)
+
+
+def test_a_tick_is_posted_again_with_the_same_id_until_it_is_taken(sink):
+    url, received = sink
+    lost = []
+    poster = Poster(lambda name, text: lost.append((name, text)))
+    poster.fire(cron(url))
+    wait_until(lambda: len(received) == 3)
+    headers = [{name.lower(): value for name, value in given.items()} for given, _ in received]
+    assert len({h["ce-id"] for h in headers}) == 1
+    assert headers[0]["ce-type"] == "dev.knative.sources.ping"
+    assert headers[0]["ce-time"].endswith("Z")
+    assert received[0][1] == b"{}"
+    assert not lost
+    poster.stop()
+
+
+def test_a_tick_that_nobody_takes_is_reported_lost():
+    lost = []
+    poster = Poster(lambda name, text: lost.append((name, text)))
+    poster.fire(cron(f"http://127.0.0.1:{find_free_port()}"))
+    wait_until(lambda: lost, 10)
+    assert lost[0][0] == "tick"
+    assert "lost after 6 attempts" in lost[0][1]
+    poster.stop()
