@@ -33,7 +33,7 @@ def alone(*arguments):
 def test_data_and_port_are_there_again(tmp_path):
     with running_etcd(tmp_path) as first:
         client = Etcd([first])
-        client.put("/kept", b"1")
+        client.txn([], [Put("/kept", b"1")])
         client.close()
     assert not is_healthy(first)
     with running_etcd(tmp_path) as second:

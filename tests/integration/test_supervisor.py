@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,7 @@ from local_runtime.ports import find_free_port
 from local_runtime.supervisor import Supervised, Supervisor
 from local_runtime.triggers import Poster, parse_cron
 from shared.errors import BadConfig, PipelineError
+from tests.processes import alive, members
 from tests.waiting import wait_until
 
 SLEEP = "import time; time.sleep(600)"
@@ -79,15 +81,6 @@ class Watched:
         return next(s.pid for s in self.supervisor.states if s.name == name)
 
 
-def alive(pid):
-    """Whether a process runs; one that has ended and waits to be collected does not."""
-    try:
-        with open(f"/proc/{pid}/stat") as stat:
-            return stat.read().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 def test_stages_start_one_after_the_other_and_stop_backwards(tmp_path, guard):
     watched = Watched(guard, [spec(tmp_path, "one", SLEEP)], [spec(tmp_path, "two", SLEEP)])
     watched.turn_until(lambda: watched.ready)
@@ -140,7 +133,7 @@ def test_an_instance_with_a_request_in_flight_goes_with_its_workers(tmp_path, gu
     """gunicorn's worker would outlive its parent for as long as the request takes."""
     port = find_free_port()
     (tmp_path / "main.py").write_text(FRAMEWORK_FUNCTION)
-    framework = os.path.join(os.path.dirname(sys.executable), "functions-framework")
+    framework = str(Path(sys.executable).parent / "functions-framework")
     child = Child(
         spec(
             tmp_path,
@@ -160,19 +153,6 @@ def test_an_instance_with_a_request_in_flight_goes_with_its_workers(tmp_path, gu
     child.stop()
     wait_until(lambda: not members(group), 2)
     slow.wait(5)
-
-
-def members(group):
-    """The processes of a group that run."""
-    found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit() and alive(entry):
-            try:
-                if os.getpgid(int(entry)) == group:
-                    found.append(int(entry))
-            except ProcessLookupError:
-                continue
-    return found
 
 
 def test_the_guard_kills_what_a_killed_runtime_leaves(tmp_path):

@@ -1,0 +1,127 @@
+"""The whole pipeline as a person starts it: `gpu-telemetry up`, a real process on free ports."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import urllib3
+
+from local_runtime.ports import find_free_port
+from tests.processes import mentioning
+from tests.waiting import wait_until
+
+COMMAND = str(Path(sys.executable).parent / "gpu-telemetry")
+#: An etcd that somebody else runs is not for us.
+ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "ETCD_ENDPOINTS"}
+
+
+def run(*arguments, **environment):
+    """Run the command to its end."""
+    return subprocess.run(
+        [COMMAND, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**ENVIRONMENT, **environment},
+    )
+
+
+class Up:
+    """One `gpu-telemetry up`."""
+
+    def __init__(self, data_dir, *arguments, ports=None, **environment):
+        names = ("query", "upload", "collect", "admin")
+        self.ports = ports or dict(zip(names, (find_free_port() for _ in names), strict=True))
+        self.urls = {name: f"http://127.0.0.1:{port}" for name, port in self.ports.items()}
+        self.data_dir = data_dir
+        # In the environment of everything it starts: whoever mentions it afterwards was left behind.
+        self.mark = f"UP_UNDER_TEST={data_dir}#{self.ports['admin']}"
+        name, _, value = self.mark.partition("=")
+        port_options = [f"--{name}-port={port}" for name, port in self.ports.items()]
+        self.process = subprocess.Popen(
+            [COMMAND, "up", f"--data-dir={data_dir}", *port_options, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**ENVIRONMENT, name: value, **environment},
+        )
+        self.output = ""
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self._http = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(30))
+
+    def _read(self):
+        with self.process.stdout as lines:
+            for line in lines:
+                self.output += line
+
+    def wait_ready(self):
+        wait_until(lambda: "The pipeline is up" in self.output or self.process.poll() is not None, 60)
+        assert self.process.poll() is None, self.output
+        return self
+
+    def get(self, name, path):
+        return json.loads(self._http.request("GET", self.urls[name] + path).data)
+
+    def services(self):
+        return {service["name"]: service for service in self.get("admin", "/services")["services"]}
+
+    def run(self, command, *arguments):
+        """Run a subcommand against this pipeline."""
+        if command == "status":
+            urls = ["--url", self.urls["upload"], "--query-url", self.urls["query"]]
+            urls += ["--collect-url", self.urls["collect"]]
+        else:
+            urls = ["--url", self.urls["upload" if command == "upload" else "query"]]
+        return run(command, *arguments, *urls)
+
+    def json(self, command, *arguments):
+        done = self.run(command, "--json", *arguments)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def left_behind(self):
+        return mentioning(self.mark)
+
+    def end(self, number=signal.SIGTERM, timeout_s=10.0):
+        """Send a signal and wait for the end; returns the exit status."""
+        self.process.send_signal(number)
+        code = self.process.wait(timeout_s)
+        self._reader.join(5)
+        return code
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts pipelines that are ended with the test."""
+    started = []
+
+    def start(*arguments, data_dir=tmp_path / "data", **how):
+        up = Up(data_dir, *arguments, **how)
+        started.append(up)
+        return up
+
+    yield start
+    for up in started:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            up.end()
+        if up.process.poll() is None:
+            up.end(signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory):
+    """One pipeline for the tests that only ask it something; with the sample."""
+    up = Up(tmp_path_factory.mktemp("pipeline")).wait_ready()
+    wait_until(lambda: "synthetic records" in up.output)
+    yield up
+    up.end()
