@@ -19,8 +19,9 @@ import time
 from types import TracebackType
 from typing import Self
 
-#: How long the guard waits for killed groups to disappear before it lets go of the data directory.
-_GONE_TIMEOUT_S = 2.0
+#: How long the guard waits for killed groups to disappear before it lets go of the data directory; bounded,
+#: because where nobody collects orphans (a container without an init) they never do.
+_GONE_TIMEOUT_S = 0.5
 
 
 class Guard:

@@ -1,7 +1,6 @@
 """The manifests of deploy/knative, as far as the local runtime acts on them.
 
-The very files that are deployed are read here, strictly: what is not understood is refused rather than
-ignored, with the file, the path in the document and the value in one line.
+The very files that are deployed are read, strictly: what is not understood is refused, not ignored.
 """
 
 from __future__ import annotations
@@ -19,20 +18,18 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=True)
 
 
-class Metadata(_Part):
+class TemplateMetadata(_Part):
+    """What is attached to each revision or pod."""
+
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+
+
+class Metadata(TemplateMetadata):
     """A resource's name, and what is attached to it."""
 
     name: Annotated[str, Field(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
     namespace: str = "default"
-    labels: dict[str, str] = {}
-    annotations: dict[str, str] = {}
-
-
-class TemplateMetadata(_Part):
-    """What is attached to each revision."""
-
-    labels: dict[str, str] = {}
-    annotations: dict[str, str] = {}
 
 
 class EnvironmentVariable(_Part):
@@ -61,10 +58,15 @@ class Container(_Part):
         return {variable.name: variable.value for variable in self.env}
 
 
-class RevisionSpec(_Part):
-    """What every instance of a revision is like."""
+class PodSpec(_Part):
+    """What runs in a pod."""
 
     containers: Annotated[tuple[Container, ...], Field(strict=False, min_length=1, max_length=1)]
+
+
+class RevisionSpec(PodSpec):
+    """What every instance of a revision is like."""
+
     #: Requests at once per instance; 0: no limit.
     container_concurrency: Annotated[int, Field(alias="containerConcurrency", ge=0, le=1000)] = 0
     timeout_s: Annotated[int, Field(alias="timeoutSeconds", ge=1, le=600)] = 300
@@ -137,12 +139,6 @@ class PingSource(_Part):
     kind: Literal["PingSource"]
     metadata: Metadata
     spec: PingSpec
-
-
-class PodSpec(_Part):
-    """The pod of a ContainerSource."""
-
-    containers: Annotated[tuple[Container, ...], Field(strict=False, min_length=1, max_length=1)]
 
 
 class PodTemplate(_Part):

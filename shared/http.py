@@ -115,6 +115,21 @@ def stream_response(parts: Iterable[bytes], content_type: str) -> Response:
     return Response(parts, 200, content_type=content_type)
 
 
+def read_body(request: Request, size: int) -> bytes:
+    """Read up to `size` bytes of a body; empty at its end.
+
+    Raises:
+        ClientDisconnected: It breaks off, or its chunks are not chunks.
+    """
+    try:
+        data: bytes = request.stream.read(size)
+    except HTTPException:
+        raise
+    except Exception as exc:  # the server has errors of its own for a bad chunk
+        raise ClientDisconnected from exc
+    return data
+
+
 def _drain(request: Request) -> bool:
     """Read what is left of the body, up to a bound; tells whether that was all."""
     if request.method in ("GET", "HEAD", "OPTIONS") and not request.content_length:
@@ -122,12 +137,12 @@ def _drain(request: Request) -> bool:
     left = MAX_DRAINED_BYTES
     try:
         while left > 0:
-            piece = request.stream.read(min(left, 1024 * 1024))
+            piece = read_body(request, min(left, 1024 * 1024))
             if not piece:
                 return True
             left -= len(piece)
-    except (HTTPException, OSError):
-        return True
+    except HTTPException:
+        return False
     return False
 
 
@@ -220,9 +235,10 @@ def parse_count(text: str | None, name: str, *, default: int | None) -> int | No
     """
     if text is None:
         return default
-    if not (text.isascii() and text.isdigit()) or not 0 < int(text[:19]) < 2**62:
+    digits = text.lstrip("0")
+    if not (text.isascii() and text.isdigit() and 0 < len(digits) <= 18):  # noqa: PLR2004
         raise InvalidInput(f"{name}={text!r}: expected a whole number of at least 1", parameter=name)
-    return int(text)
+    return int(digits)
 
 
 class EtcdHolder:

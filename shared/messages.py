@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from shared.errors import Corrupt, PipelineError
-from shared.records import KEY, constant_text, with_version
+from shared.records import KEY, TEXT, VERSION, constant_text, with_version
 
 #: Written into each message. A message newer than its reader is released, never buried: during a rolling
 #: upgrade a newer collector will take it.
@@ -89,9 +90,20 @@ def decode_message(payload: bytes) -> pa.Table:
         numbers = int(origin["received_at"]), int(origin["number"])
     except (pa.ArrowException, OSError, ValueError, KeyError) as exc:
         raise Corrupt(f"a message cannot be decoded: {exc}") from exc
-    if table.num_rows == 0 or any(name not in table.column_names for name in KEY):
+    names = table.column_names
+    if table.num_rows == 0 or any(name not in names for name in KEY):
         raise Corrupt("a message without records")
-    table = table.replace_schema_metadata(None).append_column(
-        "cluster", constant_text(cluster, table.num_rows)
-    )
+    if len(set(names)) != len(names) or set(names) & set(VERSION):
+        raise Corrupt("a message with a column twice")
+    table = _with_cluster(table.replace_schema_metadata(None), cluster)
     return with_version(table, received_ms=numbers[0], upload_id=origin["upload_id"], number=numbers[1])
+
+
+def _with_cluster(table: pa.Table, cluster: str) -> pa.Table:
+    """Say of every row which cluster it is of: the file's own word, else the upload's."""
+    constant = constant_text(cluster, table.num_rows)
+    if "cluster" not in table.column_names:
+        return table.append_column("cluster", constant)
+    own = table.column("cluster").combine_chunks().cast(pa.string())
+    filled = pc.coalesce(own, constant.cast(pa.string())).dictionary_encode().cast(TEXT)
+    return table.set_column(table.column_names.index("cluster"), "cluster", filled)

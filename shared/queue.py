@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from shared.errors import Conflict, Transient
+from shared.errors import Conflict, PipelineError, Transient
 from shared.etcd import (
     Compare,
     Delete,
@@ -143,7 +143,7 @@ class Lease:
         if lease:
             try:
                 self._etcd.lease_revoke(lease)
-            except Transient:
+            except PipelineError:
                 log.info("could not revoke a lease; it ends by itself", extra={"action": "lease_left"})
 
 
@@ -271,6 +271,13 @@ class Queue:
             }
             bell = Put(self._keys.queue_bell, orjson.dumps({"messages": [described]}))
             self._etcd.txn(self.commit_compare([c]), [Delete(self._keys.claim(c.message.id)), bell])
+
+    def put_back(self, claim: Claim) -> None:
+        """Give a claim back as if it had never been made, silently: the next listing finds the message."""
+        m = claim.message
+        value = _ready_value(size=m.bytes, rows=m.rows, attempts=m.attempts)
+        operations: list[Operation] = [Delete(self._keys.claim(m.id)), Put(self._keys.ready(m.id), value)]
+        self._etcd.txn(self.commit_compare([claim]), operations)
 
     def bury(self, claim: Claim, reason: str) -> None:
         """Make a claimed message a dead letter, whole, with the reason and its attempts.

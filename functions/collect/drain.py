@@ -42,8 +42,9 @@ class Drain:
         Raises:
             Transient: etcd is away. What was moved is moved; the rest is in the queue.
         """
-        deadline = time.monotonic() + budget_s
-        moves = plan_moves(messages)
+        return self._run(plan_moves(messages), time.monotonic() + budget_s)
+
+    def _run(self, moves: Sequence[list[ReadyMessage]], deadline: float) -> Done:
         total = Done()
         if len(moves) == 1:
             total.add(self._move(moves[0], deadline))
@@ -72,8 +73,9 @@ class Drain:
             held = self._queue.claimed()
             free = [m for m in page if m.id not in held]
             if free:
-                turn = random.randrange(len(free))
-                total.add(self.take(free[turn:] + free[:turn], deadline - time.monotonic()))
+                moves = plan_moves(free)
+                turn = random.randrange(len(moves))
+                total.add(self._run(moves[turn:] + moves[:turn], deadline))
             if len(page) < PAGE:
                 break
         return total

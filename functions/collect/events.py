@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from shared.errors import InvalidInput, PipelineError
+from shared.errors import InvalidInput
+from shared.keys import is_upload_id
 from shared.queue import ReadyMessage
 
 #: The CloudEvent's type.
 MESSAGES_TYPE = "io.gpu-telemetry.queue.messages"
+_NUMBERS = ("bytes", "rows", "attempts", "revision")
+_EXPECTED = "the event does not say which messages: a list of id, " + ", ".join(_NUMBERS)
+#: The year 2200: no upload was received later.
+_MAX_RECEIVED_MS = 7_258_118_400_000
+
 #: More than a request works through within its budget.
 MAX_MESSAGES = 1000
 
@@ -30,23 +36,24 @@ def parse_messages(data: Any) -> list[ReadyMessage]:
     Raises:
         InvalidInput: Not such data.
     """
-    try:
-        out = [
-            ReadyMessage(
-                id=str(m["id"]),
-                bytes=int(m["bytes"]),
-                rows=int(m["rows"]),
-                attempts=int(m["attempts"]),
-                revision=int(m["revision"]),
-            )
-            for m in data["messages"]
-        ]
-        for message in out:
-            _ = message.upload_id, message.received_ms
-    except (TypeError, KeyError, ValueError, PipelineError) as exc:
-        raise InvalidInput(
-            "the event does not say which messages: id, bytes, rows, attempts, revision"
-        ) from exc
-    if len(out) > MAX_MESSAGES:
-        raise InvalidInput(f"the event names {len(out)} messages, at most {MAX_MESSAGES} are taken")
-    return out
+    listed = data.get("messages") if isinstance(data, dict) else None
+    if not isinstance(listed, list):
+        raise InvalidInput(_EXPECTED)
+    if len(listed) > MAX_MESSAGES:
+        raise InvalidInput(f"the event names {len(listed)} messages, at most {MAX_MESSAGES} are taken")
+    out = {}
+    for described in listed:
+        if not isinstance(described, dict) or not _is_message(described.get("id")):
+            raise InvalidInput(_EXPECTED)
+        numbers: dict[str, Any] = {name: described.get(name) for name in _NUMBERS}
+        if not all(type(n) is int and 0 <= n < 2**62 for n in numbers.values()):
+            raise InvalidInput(_EXPECTED)
+        out[described["id"]] = ReadyMessage(id=described["id"], **numbers)
+    return list(out.values())
+
+
+def _is_message(text: object) -> bool:
+    if not isinstance(text, str) or not text.isascii():
+        return False
+    upload, _, number = text.rpartition("-")
+    return is_upload_id(upload) and number.isdigit() and int(upload[:12], 16) < _MAX_RECEIVED_MS

@@ -15,7 +15,7 @@ from functions.collect.drain import Drain
 from functions.collect.events import MESSAGES_TYPE, parse_messages
 from functions.collect.move import Done, Mover
 from shared.errors import InvalidInput
-from shared.http import EtcdHolder, Route, Service, data_response, start
+from shared.http import EtcdHolder, Route, Service, data_response, read_body, start
 from shared.keys import Keys
 from shared.queue import Queue
 
@@ -47,14 +47,14 @@ def _read_event(request: Request) -> tuple[str, Any]:
     """Read a CloudEvent, binary or structured; the type is empty where the request is none."""
     if (request.content_length or 0) > _MAX_EVENT_BYTES:
         raise InvalidInput(f"an event has at most {_MAX_EVENT_BYTES} bytes")
-    body = request.stream.read(_MAX_EVENT_BYTES)
+    body = read_body(request, _MAX_EVENT_BYTES)
     kind = request.headers.get("ce-type", "")
     structured = request.mimetype == "application/cloudevents+json"
     if not kind and not structured:
         return "", None
     try:
         data = json.loads(body) if body.strip() else None
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise InvalidInput(f"the event's data is not JSON: {exc}") from exc
     if structured:
         if not isinstance(data, dict) or not isinstance(data.get("type"), str):

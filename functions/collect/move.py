@@ -87,14 +87,20 @@ class Mover:
         """Claim and move one group of plan_moves.
 
         Raises:
-            Transient: etcd went away; what was claimed is given back, if need be by the lease's end.
+            Transient: etcd went away.
+            Exception: A defect. In either case what was claimed is given back, if need be by the lease's end,
+                and the attempt counts.
         """
         try:
             claims = self._queue.claim(messages, self._lease)
             done = Done(lost=len(messages) - len(claims))
-            if claims:
-                done.add(self._move_claimed(claims))
-        except Transient:
+            # What was attempted before moves alone: it may be what made the others fail.
+            fresh = [c for c in claims if not c.message.attempts]
+            for group in (fresh, *([c] for c in claims if c.message.attempts)):
+                if group:
+                    done.add(self._move_claimed(group))
+        except BaseException:
+            # Whatever it was: the claims must not live on with the lease of a worker that goes on working.
             self._lease.give_back()
             raise
         return done
@@ -117,11 +123,12 @@ class Mover:
     def _decode(self, claim: Claim, done: Done) -> pa.Table | None:
         attempts = claim.message.attempts
         try:
+            table = decode_message(claim.payload)
             if attempts >= MAX_ATTEMPTS:
                 raise Corrupt(f"it was claimed {attempts} times and never moved")
-            return decode_message(claim.payload)
         except NewerMessage:
-            self._queue.release([claim])
+            # A newer collector will take it: no attempt is counted, and no bell rung for us to hear again.
+            self._queue.put_back(claim)
             done.released += 1
         except Corrupt as exc:
             try:
@@ -129,6 +136,8 @@ class Mover:
                 done.buried += 1
             except Conflict:
                 done.lost += 1
+        else:
+            return table
         return None
 
     def _store(self, claims: list[Claim], tables: list[pa.Table]) -> Done:

@@ -88,7 +88,7 @@ class QueueSource:
 
     def _pause(self) -> float:
         now = time.monotonic()
-        until_list = self._listed_at + self._poll_interval_s - now
+        until_list = max(self._listed_at + self._poll_interval_s, self._quiet_until) - now
         until_deal = max(self._dealer.due(now), self._quiet_until - now)
         if self._in_flight >= self._allowed():
             until_deal = float("inf")
@@ -100,7 +100,7 @@ class QueueSource:
     def _step(self) -> None:
         now = time.monotonic()
         drained = self._dealer.overflowed and len(self._dealer) < WINDOW // 4
-        if drained or now - self._listed_at >= self._poll_interval_s:
+        if now >= self._quiet_until and (drained or now - self._listed_at >= self._poll_interval_s):
             self._list(now)
         while now >= self._quiet_until and self._in_flight < self._allowed():
             group = self._dealer.deal(now)
@@ -185,8 +185,8 @@ class QueueSource:
             log.warning("%s: trying again", failure, extra={"action": "deal_failed"})
         self._failures += 1
         self._quiet_until = now + pause_s
-        # Most likely they were never claimed. If they were, claiming them fails and a listing helps.
-        self._dealer.learn(group, now)
+        # A listing finds what is left of the group, with the attempts that were counted.
+        self._listed_at = self._quiet_until - self._poll_interval_s
 
 
 def main() -> None:

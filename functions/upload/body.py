@@ -14,6 +14,7 @@ from werkzeug.exceptions import ClientDisconnected
 from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
 
 from shared.errors import InvalidInput, LimitExceeded, UnsupportedMedia
+from shared.http import read_body
 
 #: Content types of a bare CSV; curl's --data-binary says the last but one unless told otherwise.
 BARE_TYPES = (
@@ -35,7 +36,7 @@ class Body:
     """An upload's bytes, counted and hashed as they are read."""
 
     def __init__(self, request: Request, max_bytes: int) -> None:
-        self.filename = request.args.get("filename", "")
+        self.filename = request.args.get("filename", "")[:1024]
         self.bytes = 0
         self.warnings: list[str] = []
         self._sha256 = hashlib.sha256()
@@ -58,10 +59,9 @@ class Body:
                 f"Content-Type {request.mimetype!r}: send text/csv, or multipart/form-data with a field file"
             )
         expected = request.content_length
-        stream = request.stream
 
         def read(size: int) -> bytes:
-            data: bytes = stream.read(size)
+            data = read_body(request, size)
             if not data and expected is not None and self.bytes < expected:
                 raise ClientDisconnected
             return data
@@ -102,7 +102,7 @@ class Body:
                 inside = event.name == "file" and not found
                 seen.append(event.name or "")
                 if isinstance(event, File) and inside:
-                    self.filename = event.filename or self.filename
+                    self.filename = (event.filename or self.filename)[:1024]
                 if event.name == "file" and found:
                     self.warnings.append("the form has a second field `file`: it was not read")
                 found = found or inside
@@ -122,7 +122,7 @@ def _events(decoder: MultipartDecoder, request: Request) -> Iterator[object]:
             raise InvalidInput(f"the multipart form cannot be read, or is cut off: {exc}") from exc
         if isinstance(event, NeedData):
             # None says that there is no more; without its closing boundary the form is then not valid.
-            decoder.receive_data(request.stream.read(_READ_BYTES) or None)
+            decoder.receive_data(read_body(request, _READ_BYTES) or None)
             continue
         yield event
         if isinstance(event, Epilogue):

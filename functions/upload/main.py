@@ -14,7 +14,7 @@ from flask import Request, Response
 from functions.upload.body import Body
 from functions.upload.pipeline import Pipeline
 from shared import clock
-from shared.errors import InvalidInput, NotFound
+from shared.errors import InvalidInput, NotFound, Transient
 from shared.http import EtcdHolder, Route, Service, data_response, start
 from shared.keys import Keys, is_upload_id, new_upload_id
 from shared.messages import Origin
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 #: Seconds for which status answers the depth it counted last.
 _DEPTH_CACHE_S = 1.0
+_DEPTH_WAIT_S = 2.6
 
 _config = start("upload")
 _etcd = EtcdHolder(_config)
@@ -39,12 +40,21 @@ class _CachedDepth:
         self._depth: Depth | None = None
 
     def read(self) -> Depth:
-        with self._lock:
+        # Whoever waits for another's question does not ask its own after it: 503 must come within 3 s.
+        if not self._lock.acquire(timeout=_DEPTH_WAIT_S):
+            raise Transient
+        try:
             now = time.monotonic()
-            if self._depth is None or now - self._at >= _DEPTH_CACHE_S:
-                self._depth = Queue(_etcd(), _keys).depth(clock.now_ms())
+            if now - self._at >= _DEPTH_CACHE_S:
+                self._depth = None
                 self._at = now
+                self._depth = Queue(_etcd(), _keys).depth(clock.now_ms())
+                self._at = time.monotonic()
+            if self._depth is None:
+                raise Transient
             return self._depth
+        finally:
+            self._lock.release()
 
 
 _depth = _CachedDepth()
@@ -74,7 +84,8 @@ def _post_csv(request: Request) -> Response:
         "messages": pipeline.messages,
         "headers": layout.heads,
     }
-    pipeline.finish({**report, "received_at": received_ms})
+    # The heads are left out of the record: with the last message it must fit into one transaction.
+    pipeline.finish({**{k: v for k, v in report.items() if k != "headers"}, "received_at": received_ms})
     report["duration_ms"] = round((time.monotonic() - began) * 1000, 1)
     log.info(
         "%s: %d of %d rows accepted",
@@ -97,7 +108,7 @@ def _get_upload(_request: Request, upload: str) -> Response:
     record = orjson.loads(found.value)
     return data_response({
         **record,
-        "state": "queued" if queued else "stored",
+        "state": "queued" if queued else "dead" if dead else "stored",
         "messages_queued": queued,
         "messages_dead": dead,
     })  # fmt: skip

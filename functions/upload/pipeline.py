@@ -47,11 +47,6 @@ def _parsers() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(PARSE_THREADS, thread_name_prefix="parser")
 
 
-@cache
-def _publishers() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(MAX_IN_FLIGHT, thread_name_prefix="publisher")
-
-
 class Pipeline:
     """Takes one upload from its bytes to its messages; for one thread."""
 
@@ -65,6 +60,8 @@ class Pipeline:
         self._safe_rows = 0
         self._held: Encoded | None = None
         self._publishing: deque[Future[int]] = deque()
+        #: Of this upload alone: while etcd is away each put waits, and must not wait for other uploads' too.
+        self._publishers: ThreadPoolExecutor | None = None
 
     def run(self, read: Read) -> Layout:
         """Parse and publish everything but the last message, which `finish` publishes.
@@ -76,22 +73,8 @@ class Pipeline:
         """
         text, rest, line = read_header(read)
         layout = parse_header(text)
-        parsing: deque[Future[tuple[list[Encoded], Report]]] = deque()
-        reader: Reader | None = None
         try:
-            for block in iter_blocks(read, rest, line + 1):
-                if reader is None:
-                    reader = Reader(layout, self._origin.cluster)
-                    reader.prepare(block)
-                if block.index == 0 and len(block.data) < BLOCK_BYTES:
-                    self._take(*self._parse(reader, block))
-                    continue
-                parsing.append(_parsers().submit(self._parse, reader, block))
-                if len(parsing) > PARSE_THREADS + 1:
-                    self._take(*parsing.popleft().result())
-            while parsing:
-                self._take(*parsing.popleft().result())
-            self._wait(0)
+            self._publish_all_but_last(read, rest, line + 1, Reader(layout, self._origin.cluster))
         except (Transient, NoSpace) as exc:
             raise self._explained(exc) from exc
         except PipelineError as exc:
@@ -100,11 +83,29 @@ class Pipeline:
             raise
         finally:
             self._settle()
+            if self._publishers is not None:
+                self._publishers.shutdown()
         for sentence in layout.warnings:
             self.report.warn(sentence)
         if self._held is None:
             raise NothingAccepted(self._nothing(), **self.report.as_dict())
         return layout
+
+    def _publish_all_but_last(self, read: Read, rest: bytes, line: int, reader: Reader) -> None:
+        parsing: deque[Future[tuple[list[Encoded], Report]]] = deque()
+        for block in iter_blocks(read, rest, line):
+            if block.index == 0:
+                reader.prepare(block)
+                if len(block.data) < BLOCK_BYTES:
+                    # All there is: not worth a thread.
+                    self._take(*self._parse(reader, block))
+                    continue
+            parsing.append(_parsers().submit(self._parse, reader, block))
+            if len(parsing) > PARSE_THREADS + 1:
+                self._take(*parsing.popleft().result())
+        while parsing:
+            self._take(*parsing.popleft().result())
+        self._wait(0)
 
     def finish(self, record: dict[str, Any]) -> None:
         """Publish the last message and the upload's record together.
@@ -144,7 +145,9 @@ class Pipeline:
         for message in messages:
             if self._held is not None:
                 self._wait(MAX_IN_FLIGHT - 1)
-                self._publishing.append(_publishers().submit(self._publish, self._held))
+                if self._publishers is None:
+                    self._publishers = ThreadPoolExecutor(MAX_IN_FLIGHT, thread_name_prefix="publisher")
+                self._publishing.append(self._publishers.submit(self._publish, self._held))
             self._held = message
             self.messages += 1
 

@@ -25,6 +25,9 @@ _COLOURS = {
     "away": "red",
 }
 
+#: As long as a MIG instance's id.
+_LONGEST_WORD = 48
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -88,8 +91,10 @@ def _print_rich(
     from rich.text import Text  # noqa: PLC0415
 
     table = Table(title=title or None, title_justify="left", header_style="bold")
-    for head, to_right in zip(heads, right, strict=True):
-        table.add_column(head, justify="right" if to_right else "left", overflow="fold")
+    for i, (head, to_right) in enumerate(zip(heads, right, strict=True)):
+        # A uuid or a host name is there to be copied: sentences give way to it on a narrow terminal.
+        whole = all(" " not in line[i] and len(line[i]) <= _LONGEST_WORD for line in cells)
+        table.add_column(head, justify="right" if to_right else "left", overflow="fold", no_wrap=whole)
     for line in cells:
         table.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in line))
     Console().print(table)

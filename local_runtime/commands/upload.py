@@ -70,11 +70,17 @@ def wait_until_stored(client: Client, upload_id: str) -> str:
 
     Raises:
         Transient: Nothing moves.
+        PipelineError: Some of it was set aside as dead letters.
     """
     pause_s, longest_s = _POLL_S
     queued, since_s = -1, time.monotonic()
     while True:
         data = client.read_upload(upload_id)["data"]
+        if data["state"] == "dead":
+            raise PipelineError(
+                f"{data['messages_dead']} messages of upload {upload_id} became dead letters: "
+                "collect's log says why"
+            )
         if data["state"] != "queued":
             return str(data["state"])
         if data.get("messages_queued") != queued:

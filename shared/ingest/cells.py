@@ -26,7 +26,7 @@ _ISO = (
     r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?)?"
     r"(Z|[+-][0-9]{2}(:?[0-9]{2})?)?$"
 )
-_ZONE = r"[0-9]:?[0-9]{2}.*(Z|[+-][0-9]{2}(:?[0-9]{2})?)$"
+_ZONE = r":[0-9]{2}.*(Z|[+-][0-9]{2}(:?[0-9]{2})?)$"
 _WORDS = pa.array(sorted({w.lower() for w in NULL_WORDS}), pa.string())
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECONDS = pa.timestamp("us")

@@ -41,6 +41,7 @@ LONG_HEADS: dict[str, tuple[str, ...]] = {
     "labels_raw": ("labels_raw", "labels"),
 }
 MAX_COLUMNS = 2000
+MAX_HEAD_CHARACTERS = 200
 
 _EXPECTED = (
     "expected a header with timestamp, uuid (or hostname and gpu_id) and metrics such as "
@@ -131,7 +132,7 @@ def parse_header(text: str) -> Layout:
         raise NotCsv(f"the header cannot be read: {exc}; {_EXPECTED}") from exc
     if len(heads) > MAX_COLUMNS:
         raise NotCsv(f"the header has {len(heads)} columns, more than {MAX_COLUMNS}")
-    layout = _layout([h.strip() for h in heads])
+    layout = _layout([h.strip()[:MAX_HEAD_CHARACTERS] for h in heads])
     missing = _missing(layout)
     if missing:
         raise NotCsv(

@@ -87,7 +87,8 @@ def _count_cells(lines: list[bytes]) -> int:
     try:
         text = [line.decode("utf-8").removesuffix("\r") + "\n" for line in lines]
         # An open quote swallows what follows; a closed row leaves it alone.
-        rows = list(csv.reader([*text, "\n", "after\n"]))
+        # Over several lines the quotes must be right to the letter, or a stray one would swallow good rows.
+        rows = list(csv.reader([*text, "\n", "after\n"], strict=len(lines) > 1))
     except (csv.Error, UnicodeDecodeError):
         return 0
     return len(rows[0]) if len(rows) == 3 and rows[2] == ["after"] else 0  # noqa: PLR2004

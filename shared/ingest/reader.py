@@ -6,6 +6,7 @@ and maximum of each: its rows are never looked at. Only a block that fails a che
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,7 +28,7 @@ from shared.ingest.identity import (
 )
 from shared.ingest.lines import split_rows
 from shared.ingest.report import Report, format_ms
-from shared.ingest.values import check_range, pivot
+from shared.ingest.values import MAX_METRICS, check_range, pivot
 from shared.records import LABELS, TEXT, TIMESTAMP
 
 #: Times outside are no times of GPU telemetry: [1970, 2200).
@@ -84,6 +85,8 @@ class Reader:
         self._layout = layout
         self._cluster = cluster
         self._time_type = _TIME_TYPES[0]
+        self._lock = threading.Lock()
+        self._metrics: set[str] = set()
 
     def prepare(self, block: Block) -> None:
         """Learn from the first block how times are written and which unknown columns hold numbers."""
@@ -125,6 +128,8 @@ class Reader:
         layout = self._layout
         if layout.date is not None:
             raise _NotClean
+        if b"\r" in block.data and block.data.count(b"\r") != block.data.count(b"\r\n"):
+            raise _NotClean  # Arrow takes a bare carriage return for the end of a row
         names = [str(i) for i in range(len(layout.heads))]
         types: dict[str, pa.DataType] = {str(i): TEXT for i in layout.named.values()}
         types[str(layout.named["timestamp"])] = self._time_type
@@ -251,6 +256,14 @@ class Reader:
             names = raw.columns["metric_name"]
             raw.reject(pc.is_null(names), self._head("metric_name"), texts(names), "no metric name")
 
+    def _admit(self, names: list[str]) -> set[str]:
+        """Take the names of metrics of the long form in, as many as one file may have."""
+        with self._lock:
+            for name in names:
+                if len(self._metrics) < MAX_METRICS:
+                    self._metrics.add(name)
+            return self._metrics & set(names)
+
     def _build(self, raw: _Raw) -> pa.Table:
         """Check the ranges of all metrics and put the records together."""
         labels = {
@@ -260,7 +273,12 @@ class Reader:
         if self._layout.kind == "dcgm-long":
             key_labels = {"uuid": raw.columns["uuid"], "timestamp": times, **labels}
             table, bad, nulled = pivot(
-                key_labels, raw.columns["metric_name"], raw.columns["value"], raw.lines, self._head("value")
+                key_labels,
+                raw.columns["metric_name"],
+                raw.columns["value"],
+                raw.lines,
+                self._head("value"),
+                self._admit,
             )
             raw.report.nulled += nulled
             raw.report.note(bad)

@@ -57,8 +57,11 @@ class Report:
         self.bad = sorted([*self.bad, *bad], key=lambda b: b.line)[:MAX_LISTED]
 
     def warn(self, sentence: str) -> None:
-        """Add a warning, once."""
-        self.warnings[sentence] = None
+        """Add a warning, once; beyond MAX_LISTED only that there are more."""
+        if len(self.warnings) < MAX_LISTED:
+            self.warnings[sentence] = None
+        else:
+            self.warnings["there are more warnings"] = None
 
     def add(self, other: Report) -> None:
         """Add what became of the next block."""
@@ -73,7 +76,8 @@ class Report:
         firsts = [t for t in (self.first_ms, other.first_ms) if t is not None]
         lasts = [t for t in (self.last_ms, other.last_ms) if t is not None]
         self.first_ms, self.last_ms = min(firsts, default=None), max(lasts, default=None)
-        self.warnings |= other.warnings
+        for sentence in other.warnings:
+            self.warn(sentence)
 
     def as_dict(self) -> dict[str, Any]:
         """Render for an answer."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,7 +12,12 @@ import pyarrow.compute as pc
 from shared.fields import BLANK_RANGES, Source, find_source, own_source
 from shared.ingest.cells import bad_cells
 from shared.ingest.report import BadCell
-from shared.records import RESERVED
+from shared.records import RESERVED, concat
+
+#: Different metrics of one file in the long form; DCGM has some 400 fields in all.
+MAX_METRICS = 512
+#: Cells, null ones included, that are spread out at a time: 32 MB of doubles.
+_PIVOT_CELLS = 4_000_000
 
 _NO_NUMBER = pa.scalar(None, pa.float64())
 _SMALLEST_BLANK = min(low for low, _ in BLANK_RANGES)
@@ -74,16 +80,63 @@ def _source_of(metric: str) -> Source | None:
 
 
 def pivot(
-    columns: Mapping[str, pa.Array], metric: pa.Array, value: pa.Array, lines: Lines, head: str
+    columns: Mapping[str, pa.Array],
+    metric: pa.Array,
+    value: pa.Array,
+    lines: Lines,
+    head: str,
+    admit: Callable[[list[str]], set[str]],
 ) -> tuple[pa.Table, list[BadCell], int]:
     """Turn rows of one metric each into records: one row per (uuid, timestamp), a column per metric.
 
-    Per key and column the last line that has a value wins. `columns` begins with uuid and timestamp.
+    Per key and column the last line that has a value wins. `columns` begins with uuid and timestamp;
+    `admit` tells which metrics the file may have. A key may come twice where there are many metrics: memory
+    is bounded by pivoting a part of the rows at a time.
     """
+    admitted = admit(metric.dictionary.to_pylist())
+    step = max(_PIVOT_CELLS // max(len(admitted), 1), 1)
+    parts: list[pa.Table] = []
     bad: list[BadCell] = []
     nulled = 0
+    for start in range(0, len(metric), step):
+        part, cells, count = _pivot_part(
+            {name: values.slice(start, step) for name, values in columns.items()},
+            metric.slice(start, step),
+            value.slice(start, step),
+            partial(_slice_lines, lines, start, step),
+            head,
+            admitted,
+        )
+        parts.append(part)
+        bad += cells
+        nulled += count
+    return concat(parts), bad, nulled
+
+
+def _slice_lines(lines: Lines, start: int, length: int) -> pa.Array:
+    return lines().slice(start, length)
+
+
+def _pivot_part(
+    columns: Mapping[str, pa.Array],
+    metric: pa.Array,
+    value: pa.Array,
+    lines: Lines,
+    head: str,
+    admitted: set[str],
+) -> tuple[pa.Table, list[BadCell], int]:
+    bad: list[BadCell] = []
+    names = metric.dictionary.to_pylist()
+    known = pa.array([name in admitted for name in names], pa.bool_()).take(metric.indices)
+    refused = pc.and_(pc.invert(known), pc.is_valid(value))
+    nulled = pc.sum(refused).as_py() or 0
+    if nulled:
+        reason = f"the file has more than {MAX_METRICS} different metrics"
+        bad += bad_cells(metric.cast(pa.string()), refused, lines(), head, reason)
     metrics: dict[str, pa.Array] = {}
-    for code, name in enumerate(metric.dictionary.to_pylist()):
+    for code, name in enumerate(names):
+        if name not in admitted:
+            continue
         rows = pc.equal(metric.indices, code)
         source = _source_of(name)
         own = pc.if_else(rows, value, _NO_NUMBER)

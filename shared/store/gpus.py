@@ -21,7 +21,8 @@ def summarise(table: pa.Table) -> pa.Table:
     """Summarise the sorted records of one segment, in order of uuid."""
     uuids = chunk(table, "uuid")
     columns = {"uuid": uuids.indices, "ms": chunk(table, "timestamp").cast(pa.int64())}
-    labels = [name for name in LABELS if name in table.column_names]
+    # `upload_id` comes along to tell which of two segments has the newer word on one instant.
+    labels = [name for name in (*LABELS, "upload_id") if name in table.column_names]
     columns |= {name: chunk(table, name).indices for name in labels}
     grouped = (
         pa.table(columns)
@@ -43,7 +44,7 @@ def summarise(table: pa.Table) -> pa.Table:
 
 def merge(summaries: Sequence[pa.Table]) -> pa.Table:
     """Merge summaries: newest labels, outermost times, records added up; in order of uuid."""
-    joined = concat(summaries).sort_by("last_ms")
+    joined = concat(summaries).sort_by([("last_ms", "ascending"), ("upload_id", "ascending")])
     labels = [name for name in LABELS if name in joined.column_names]
     grouped = joined.group_by("uuid", use_threads=False).aggregate([
         ("first_ms", "min"),

@@ -122,6 +122,7 @@ def start(tmp_path):
 def pipeline(tmp_path_factory):
     """One pipeline for the tests that only ask it something; with the sample."""
     up = Up(tmp_path_factory.mktemp("pipeline")).wait_ready()
-    wait_until(lambda: "synthetic records" in up.output)
+    wait_until(lambda: up.json("gpus")["count"] == 16)
+    wait_until(lambda: up.get("query", "/api/v1/gpus")["count"] == 16)
     yield up
     up.end()

@@ -17,7 +17,7 @@ WINDOW = ("--start", "2024-01-15T10:30:00Z", "--end", "2024-01-15T10:31:00Z")
 
 
 def test_the_sample_is_there_and_fresh(pipeline):
-    wait_until(lambda: pipeline.json("gpus")["count"] == 16)
+    wait_until(lambda: "5580 synthetic records of 16 GPUs on 2 hosts" in pipeline.output)
     stale = [g["hostname"] + "/" + g["id"] for g in pipeline.json("gpus")["data"] if g["status"] != "active"]
     assert stale == ["gpu-node-02/7"]
 

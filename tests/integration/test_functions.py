@@ -147,6 +147,8 @@ def test_an_index_that_several_hosts_have_is_a_conflict_and_an_unknown_one_not_f
     [
         ("limit=0", "whole number"),
         ("limit=ten", "whole number"),
+        ("limit=1" + "0" * 30, "whole number"),
+        ("limit=1" + "0" * 5000, "whole number"),
         ("start_time=yesterday", "RFC 3339"),
         ("start_time=2025-01-01&end_time=2024-01-01", "after end_time"),
         ("strat_time=2024-01-01", "unknown parameter"),
@@ -264,6 +266,70 @@ def test_chunked_bodies_and_keep_alive(pipeline):
         )
         assert json.loads(connection.getresponse().read())["data"]["accepted"] == 100
     connection.close()
+
+
+@pytest.mark.parametrize("tail", [b"zz\r\n", b"5\r\nab", b"", b"0\r\n"])
+@pytest.mark.parametrize("path", ["/api/v1/csv/upload", "/nothing"])
+def test_chunks_that_are_none_are_no_crash(pipeline, path, tail):
+    where = urlsplit(pipeline.upload.url)
+    body = wide([wide_row(uuid="GPU-chunk")])
+    with socket.create_connection((where.hostname, where.port)) as s:
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: text/csv\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        s.sendall(head.encode() + b"%x\r\n%s\r\n" % (len(body), body) + tail)
+        s.shutdown(socket.SHUT_WR)
+        status = s.recv(65536).split(b" ")[1]
+    assert status in (b"400", b"404") or (tail == b"0\r\n" and status == b"200")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"[" * 100_000,
+        b'{"messages": 7}',
+        b'{"messages": [7]}',
+        b'{"messages": [{"id": "ffffffffffff-000000000000-000000", "bytes": 1, "rows": 1, "attempts": 0, "revision": 1}]}',
+        b'{"messages": [{"id": "018cd0000000-000000000000-000000", "bytes": 1, "rows": 1, "attempts": 0, "revision": %d}]}'
+        % 2**70,
+        b'{"messages": [{"id": "018cd0000000-000000000000-000000", "bytes": 1e999, "rows": 1, "attempts": 0, "revision": 1}]}',
+        b'{"messages": [{"id": "\\ud800-000000000000-000000", "bytes": 1, "rows": 1, "attempts": 0, "revision": 1}]}',
+    ],
+)
+def test_events_that_are_none_are_refused(pipeline, data):
+    headers = {"ce-type": "io.gpu-telemetry.queue.messages"}
+    assert pipeline.collect.call("POST", "/", headers=headers, body=data)[0] == 400
+
+
+def test_a_message_named_twice_is_taken_once(pipeline):
+    m = {"id": "018cd0000000-000000000000-000000", "bytes": 1, "rows": 1, "attempts": 0, "revision": 1}
+    headers = {"ce-type": "io.gpu-telemetry.queue.messages"}
+    body = json.dumps({"messages": [m, m]}).encode()
+    assert pipeline.collect.call("POST", "/", headers=headers, body=body)[0] == 204
+
+
+def test_a_cluster_column_is_kept(pipeline):
+    data = b"timestamp,uuid,temperature,cluster\n2024-01-15T10:30:00Z,GPU-c1,1,east\n2024-01-15T10:30:00Z,GPU-c2,1,\n"
+    assert pipeline.upload.upload(data)[0] == 200
+    assert pipeline.upload.upload(wide([wide_row(uuid="GPU-c3")]))[0] == 200
+    collect(pipeline)
+    assert [records(pipeline, f"GPU-c{i}")[0]["cluster"] for i in (1, 2, 3)] == ["east", "default", "default"]
+
+
+def test_the_newer_upload_names_the_host(pipeline):
+    for host in ("old-name", "new-name"):
+        pipeline.upload.upload(wide([wide_row(uuid=f"GPU-named-{i}", host=host) for i in range(6)]))
+        collect(pipeline)
+    gpus = pipeline.query.get("/api/v1/gpus")[1]["data"]
+    assert {g["hostname"] for g in gpus if g["uuid"].startswith("GPU-named-")} == {"new-name"}
+
+
+def test_a_very_wordy_header_is_accepted(pipeline):
+    heads = ",".join(f"note {i} " + "é" * 900 for i in range(450))
+    data = f"timestamp,uuid,temperature,{heads}\n2024-01-15T10:30:00Z,GPU-wordy,1{',x' * 450}\n".encode()
+    status, body = pipeline.upload.upload(data)
+    assert (status, body["data"]["accepted"]) == (200, 1)
+    assert len(body["data"]["warnings"]) == 101
 
 
 def test_too_large_is_413_also_when_its_length_is_not_said(etcd_endpoint, prefix, tmp_path):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
 
+import pyarrow as pa
 import pytest
 
 from functions.collect.drain import Drain
-from functions.collect.move import Mover
+from functions.collect.move import Mover, plan_moves
 from shared.errors import Conflict, Transient
 from shared.etcd import Delete, Etcd, Get, Put, prefix_end
 from shared.keys import Keys, message_id, new_upload_id
@@ -121,6 +123,48 @@ def test_a_message_that_never_gets_through_is_buried(queue, drain, lease):
     for _ in range(MAX_ATTEMPTS):
         queue.release(queue.claim(queue.list_ready(), lease))
     assert drain.take_all(20).buried == 1
+
+
+def test_a_message_of_a_newer_version_waits_for_a_newer_collector(queue, drain, etcd, keys):
+    upload = publish(queue, 1)
+    newer = _with_version_9(etcd.get(keys.payload(message_id(upload, 0))).value)
+    etcd.txn([], [Put(keys.payload(message_id(upload, 0)), newer)])
+    for _ in range(MAX_ATTEMPTS + 2):
+        assert drain.take_all(10).released == 1
+    assert queue.list_ready()[0].attempts == 0
+    assert queue.claimed() == set()
+
+
+def _with_version_9(payload):
+    with pa.ipc.open_stream(payload) as reader:
+        table = reader.read_all()
+    sink = pa.BufferOutputStream()
+    schema = table.schema.with_metadata({**table.schema.metadata, b"schema_version": b"9"})
+    with pa.ipc.new_stream(sink, schema) as writer:
+        writer.write_table(table.cast(schema))
+    return sink.getvalue().to_pybytes()
+
+
+class Exploding(Mover):
+    """A mover with a defect: it cannot store message 0."""
+
+    def _store(self, claims, tables):
+        if any(c.message.id.endswith("-000000") for c in claims):
+            raise RuntimeError("a defect")
+        return super()._store(claims, tables)
+
+
+def test_a_defect_keeps_no_claim_alive_and_buries_no_neighbour(etcd, keys, queue):
+    upload = publish(queue, 4)
+    mover = Exploding(etcd, keys, queue, 30)
+    for _ in range(2 * MAX_ATTEMPTS):
+        waiting = queue.list_ready()
+        for group in plan_moves(waiting):
+            with contextlib.suppress(RuntimeError):
+                mover.move(group)
+            assert queue.claimed() == set()
+    assert queue.count_of_upload(upload) == (0, 1)
+    assert len(rows_of(Store(etcd, keys))) == 6
 
 
 def test_burying_takes_a_claim(queue, lease):

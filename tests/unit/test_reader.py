@@ -145,6 +145,37 @@ def test_an_open_quote_takes_no_other_row_with_it():
     assert len(rows) == 3
 
 
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ['…00Z,U,1,"pod-a', "…01Z,U,2,pod-b", '…02Z,U,3,"pod-c"'],
+        ['…00Z,U,"1,pod', '…01Z,U,"2,pod', "…02Z,U,3,pod"],
+        ['…00Z,U,1,"a', *[f"…{i:02d}Z,U,2,b" for i in range(1, 10)], '…10Z,U,3,"c"'],
+    ],
+)
+def test_a_stray_quote_swallows_no_good_row(rows):
+    data = "timestamp,uuid,temperature,pod\n" + "\n".join(rows).replace("…", "2024-01-15T10:30:") + "\n"
+    found, report = read(data.encode())
+    assert report.rows == len(rows)
+    assert (report.bad[0].line, report.bad[0].reason) == (2, "a quote is opened and never closed")
+    assert all("\n" not in (r["pod"] or "") for r in found)
+
+
+def test_a_bare_carriage_return_is_named():
+    _, report = read(wide([wide_row(), wide_row().replace("nvidia0", "nvi\rdia0"), wide_row()]))
+    assert problems(report) == [(3, None, "a bare carriage return stands in the line")]
+
+
+def test_too_many_different_metrics_are_named_and_take_bounded_memory():
+    header = "timestamp,uuid,metric_name,value\n"
+    rows = "".join(f"2024-01-15T10:30:00Z,U{i},m{i},1\n" for i in range(3000))
+    found, report = read((header + rows).encode())
+    assert report.accepted == 3000
+    assert report.nulled == 3000 - 512
+    assert report.bad[0].reason == "the file has more than 512 different metrics"
+    assert sum(v == 1.0 for row in found for v in row.values()) == 512
+
+
 def test_a_newline_inside_a_quoted_cell_is_part_of_it():
     odd = wide_row("2024-01-15T10:30:01Z").replace("nvidia0", '"nvi\ndia0"')
     rows, report = read(wide([wide_row(), odd, "bad\n", wide_row("2024-01-15T10:30:02Z")]))
@@ -166,13 +197,14 @@ def test_lines_that_are_not_utf8():
         ("2024-01-15T10:30:00.123456Z", "2024-01-15T10:30:00.123000+00:00"),
         ("2024-01-15T10:30:00.123456789Z", "2024-01-15T10:30:00.123000+00:00"),
         (" 2024-01-15T10:30:00Z ", "2024-01-15T10:30:00+00:00"),
+        ("2024-01-15", "2024-01-15T00:00:00+00:00"),
     ],
 )
 def test_times(time, iso):
     for data in (wide([wide_row(time)]), wide([wide_row(), wide_row(time)]), wide([wide_row(time), "x\n"])):
         rows, report = read(data)
         assert rows[-1]["timestamp"].isoformat() == iso
-        assert ("UTC was assumed" in str(report.warnings)) == (time == "2024-01-15 10:30:00")
+        assert ("UTC was assumed" in str(report.warnings)) == (time in ("2024-01-15 10:30:00", "2024-01-15"))
 
 
 def test_date_and_time_apart():
