@@ -47,9 +47,11 @@ class _CachedDepth:
             now = time.monotonic()
             if now - self._at >= _DEPTH_CACHE_S:
                 self._depth = None
-                self._at = now
-                self._depth = Queue(_etcd(), _keys).depth(clock.now_ms())
-                self._at = time.monotonic()
+                try:
+                    self._depth = Queue(_etcd(), _keys).depth(clock.now_ms())
+                finally:
+                    # A failure is kept as long as an answer: those who waited for it share it.
+                    self._at = time.monotonic()
             if self._depth is None:
                 raise Transient
             return self._depth
