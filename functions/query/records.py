@@ -20,6 +20,9 @@ from shared.store.segment import SegmentInfo
 
 #: Records in one chunk of an answer, about; a chunk is what is in memory at a time.
 CHUNK_ROWS = 20_000
+#: Records of several GPUs that are read together: each such batch passes over the segments once, so few large
+#: ones beat many small; about 100 MB while they are sorted.
+BATCH_ROWS = 250_000
 #: How often a query starts over because compaction was faster, before it gives up.
 _RETRIES = 20
 
@@ -57,7 +60,7 @@ def iter_gpu(store: Store, uuid: str, window: Window) -> Iterator[pa.Table]:
 def _sweep(store: Store, segments: list[SegmentInfo], uuid: str, window: Window) -> Iterator[pa.Table]:
     segments.sort(key=lambda s: s.min_ms)
     held: list[pa.Table] = []
-    for segment, table in zip(segments, store.read(segments), strict=True):
+    for segment, table in zip(segments, store.read(segments, uuid), strict=True):
         if sum(t.num_rows for t in held) >= CHUNK_ROWS:
             # Nothing that comes later is earlier than this segment's first record.
             joined = concat(held)
@@ -72,9 +75,14 @@ def _sweep(store: Store, segments: list[SegmentInfo], uuid: str, window: Window)
         yield sort_resolve(concat(held))
 
 
-def iter_many(store: Store, gpus: Iterable[tuple[str, int]], window: Window) -> Iterator[pa.Table]:
-    """Yield the resolved records of GPUs, ordered by (uuid, time); takes (uuid, about how many records)."""
-    for batch in _batches(gpus):
+def iter_many(
+    store: Store, gpus: Iterable[tuple[str, int]], window: Window, wanted: int | None
+) -> Iterator[pa.Table]:
+    """Yield the resolved records of GPUs, ordered by (uuid, time).
+
+    Takes (uuid, at most how many records) of each GPU, in order, and how many records are wanted.
+    """
+    for batch in _batches(gpus, BATCH_ROWS if wanted is None else min(wanted, BATCH_ROWS)):
         if len(batch) == 1:
             yield from iter_gpu(store, batch[0], window)
             continue
@@ -84,17 +92,18 @@ def iter_many(store: Store, gpus: Iterable[tuple[str, int]], window: Window) -> 
             except SegmentGone:
                 continue
             if part is not None:
-                yield part
+                for start in range(0, part.num_rows, CHUNK_ROWS):
+                    yield part.slice(start, CHUNK_ROWS)
             break
         else:
             raise Transient("the store is being compacted faster than it can be read; try again")
 
 
-def _batches(gpus: Iterable[tuple[str, int]]) -> Iterator[list[str]]:
+def _batches(gpus: Iterable[tuple[str, int]], most: int) -> Iterator[list[str]]:
     batch: list[str] = []
     rows = 0
     for uuid, records in gpus:
-        if batch and rows + records > CHUNK_ROWS:
+        if batch and rows + records > most:
             yield batch
             batch, rows = [], 0
         batch.append(uuid)

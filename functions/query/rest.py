@@ -147,7 +147,7 @@ class Rest:
         )
         found = summary.filter(keep)
         pairs = zip(found.column("uuid").to_pylist(), found.column("records").to_pylist(), strict=True)
-        parts = limited(iter_many(self._store(), pairs, window), limit)
+        parts = limited(iter_many(self._store(), pairs, window, limit), limit)
         first = next(parts, None)
         return _stream(iter(()) if first is None else itertools.chain([first], parts))
 

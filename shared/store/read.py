@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -19,14 +19,15 @@ from shared.errors import PipelineError
 from shared.etcd import Etcd, Get, prefix_end
 from shared.keys import Keys
 from shared.records import chunk
-from shared.store.segment import SegmentInfo, decode, parse_index_entry
+from shared.store.segment import ROW_GROUP_ROWS, SegmentInfo, decode, parse_index_entry
 
 T = TypeVar("T")
 
-#: Decoded bytes that one process keeps.
-CACHE_BYTES = 128 * 1024 * 1024
+#: Bytes that one process keeps of decoded segments, and as many of encoded ones, which hold ten times more.
+CACHE_BYTES = 96 * 1024 * 1024
 #: Payloads read in one request; each is at most 1.4 MB.
 _FETCH = 16
+_FETCH_TIMEOUT_S = 2.8
 
 
 class SegmentGone(PipelineError):
@@ -89,7 +90,8 @@ class Store:
         self._index = Index((), -1)
         #: The revision of the newest entry in the index kept.
         self._newest = 0
-        self._cache: Cache[pa.Table] = Cache(cache_bytes, lambda table: int(table.nbytes))
+        self._tables: Cache[pa.Table] = Cache(cache_bytes, lambda table: int(table.nbytes))
+        self._payloads: Cache[bytes] = Cache(cache_bytes, len)
 
     def index(self) -> Index:
         """Read the index as it is now.
@@ -122,11 +124,15 @@ class Store:
         with self._lock:
             if revision >= self._index.revision:
                 self._index, self._newest = index, max(newest, self._newest)
-        self._cache.keep_only({s.id for s in segments})
+        kept = {s.id for s in segments}
+        self._tables.keep_only(kept)
+        self._payloads.keep_only(kept)
         return index
 
-    def read(self, segments: Iterable[SegmentInfo]) -> Iterable[pa.Table]:
-        """Yield the records of segments, in the order asked for, few at a time.
+    def read(self, segments: Iterable[SegmentInfo], uuid: str | None = None) -> Iterator[pa.Table]:
+        """Yield the records of segments, in the order asked for, one decoded at a time.
+
+        With a uuid, what is yielded of a large segment may be no more than what holds that GPU's records.
 
         Raises:
             SegmentGone: One of them is no longer there.
@@ -135,20 +141,32 @@ class Store:
         wanted = list(segments)
         for start in range(0, len(wanted), _FETCH):
             group = wanted[start : start + _FETCH]
-            tables = {s.id: self._cache.get(s.id) for s in group}
-            missing = [s for s in group if tables[s.id] is None]
-            if missing:
-                answer = self._etcd.txn([], [Get(self._keys.segment(s.id)) for s in missing], timeout_s=10.0)
-                for segment, found in zip(missing, answer.reads, strict=True):
-                    if not found.items:
-                        raise SegmentGone(segment=segment.id)
-                    table = decode(found.items[0].value)
-                    self._cache.put(segment.id, table)
-                    tables[segment.id] = table
+            payloads = self._fetch([s for s in group if self._tables.get(s.id) is None])
             for segment in group:
-                table = tables.pop(segment.id)
-                if table is not None:
-                    yield table
+                table = self._tables.get(segment.id)
+                if table is None:
+                    # Let go of since it was looked for: rare enough to read it by itself.
+                    payload = payloads.pop(segment.id, None) or self._fetch([segment])[segment.id]
+                    part = uuid if segment.rows > ROW_GROUP_ROWS else None
+                    table = decode(payload, part)
+                    if part is None:
+                        self._tables.put(segment.id, table)
+                yield table
+
+    def _fetch(self, segments: Sequence[SegmentInfo]) -> dict[str, bytes]:
+        """Read payloads, those that are kept from memory, the others in one request."""
+        out = {s.id: self._payloads.get(s.id) for s in segments}
+        missing = [s for s in segments if out[s.id] is None]
+        if missing:
+            answer = self._etcd.txn(
+                [], [Get(self._keys.segment(s.id)) for s in missing], timeout_s=_FETCH_TIMEOUT_S
+            )
+            for segment, found in zip(missing, answer.reads, strict=True):
+                if not found.items:
+                    raise SegmentGone(segment=segment.id)
+                out[segment.id] = found.items[0].value
+                self._payloads.put(segment.id, found.items[0].value)
+        return {name: payload for name, payload in out.items() if payload is not None}
 
 
 def slice_of_gpu(table: pa.Table, uuid: str) -> pa.Table:

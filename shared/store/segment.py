@@ -26,7 +26,8 @@ SCHEMA_VERSION = 1
 
 _SCALES = (1, 10, 100, 1000)
 _INT32_MAX = 2**31 - 1
-_ROW_GROUP_ROWS = 64 * 1024
+#: What a query of one GPU decodes of a large segment: a fifth of the time of all of it, for 2 % more bytes.
+ROW_GROUP_ROWS = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +150,7 @@ def encode(table: pa.Table) -> bytes:
         compression_level=3,
         use_dictionary=texts,
         column_encoding=integers,
-        row_group_size=_ROW_GROUP_ROWS,
+        row_group_size=ROW_GROUP_ROWS,
         write_statistics=["uuid", "timestamp"],
         store_schema=True,
         data_page_size=256 * 1024,
@@ -177,17 +178,19 @@ def encode_within(table: pa.Table, limit: int) -> bytes | None:
     return arrow if len(arrow) <= limit else None
 
 
-def decode(payload: bytes) -> pa.Table:
+def decode(payload: bytes, uuid: str | None = None) -> pa.Table:
     """Read a segment: one chunk per column, metrics as doubles, sorted as written.
+
+    With a uuid, at least its records are read, and where that is less work little else; there may be none.
 
     Raises:
         Corrupt: Not a segment, or one of a newer version.
     """
     try:
-        table = _decode_parquet(payload) if payload[:4] == b"PAR1" else _decode_arrow(payload)
+        table = _decode_parquet(payload, uuid) if payload[:4] == b"PAR1" else _decode_arrow(payload)
     except (pa.ArrowException, OSError, ValueError, KeyError) as exc:
         raise Corrupt(f"a segment cannot be decoded: {exc}") from exc
-    if table.num_rows == 0:
+    if table.num_rows == 0 and uuid is None:
         raise Corrupt("a segment without records")
     return table
 
@@ -197,10 +200,26 @@ def _decode_arrow(payload: bytes) -> pa.Table:
         return reader.read_all().unify_dictionaries().combine_chunks()
 
 
-def _decode_parquet(payload: bytes) -> pa.Table:
+def _find_row_groups(metadata: Any, uuid: str) -> list[int]:
+    """Find the row groups that may hold records of one GPU; all of them where that is not written down."""
+    names = [metadata.schema.column(i).name for i in range(metadata.num_columns)]
+    place = names.index("uuid")
+    found = []
+    for group in range(metadata.num_row_groups):
+        bounds = metadata.row_group(group).column(place).statistics
+        if bounds is None or not bounds.has_min_max or bounds.min <= uuid <= bounds.max:
+            found.append(group)
+    return found
+
+
+def _decode_parquet(payload: bytes, uuid: str | None) -> pa.Table:
     import pyarrow.parquet as pq  # noqa: PLC0415
 
-    raw = pq.read_table(pa.BufferReader(payload), use_threads=False)
+    file = pq.ParquetFile(pa.BufferReader(payload))
+    if uuid is None:
+        raw = file.read(use_threads=False)
+    else:
+        raw = file.read_row_groups(_find_row_groups(file.metadata, uuid), use_threads=False)
     metadata = raw.schema.metadata or {}
     if int(metadata[b"schema_version"]) > SCHEMA_VERSION:
         raise ValueError("it is of a newer version than this reader")

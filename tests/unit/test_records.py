@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.keys import message_id
 from shared.messages import Origin, decode_message, encode_message
 from shared.records import TIMESTAMP, collapse, concat, sort_resolve
-from shared.store.segment import decode, encode, encode_within
+from shared.store.read import slice_of_gpu
+from shared.store.segment import ROW_GROUP_ROWS, decode, encode, encode_within
 
 UPLOADS = ["00000000000a-aaaaaaaaaaaa", "00000000000b-bbbbbbbbbbbb", "00000000000c-cccccccccccc"]
 VALUE = st.one_of(st.none(), st.sampled_from([0.0, 1.5, 2.25, 1e-7, 123456789.0, 1 / 3]))
@@ -102,3 +104,13 @@ def test_a_segment_that_is_too_large_as_parquet_is_kept_as_arrow_or_not_at_all()
 
 def test_a_message_names_its_upload():
     assert message_id(UPLOADS[0], 12) == f"{UPLOADS[0]}-000012"
+
+
+@pytest.mark.parametrize("uuid", ["GPU-0000", "GPU-0007", "GPU-0031", "GPU-none"])
+def test_one_gpu_is_read_whole_from_a_part_of_a_large_segment(uuid):
+    rows = [(f"GPU-{i % 32:04d}", i // 32, float(i), None, None) for i in range(3 * ROW_GROUP_ROWS)]
+    payload = encode(collapse(as_message(0, 0, rows)))
+    part, whole = decode(payload, uuid), decode(payload)
+    assert part.num_rows < whole.num_rows
+    assert slice_of_gpu(part, uuid).to_pylist() == slice_of_gpu(whole, uuid).to_pylist()
+    assert slice_of_gpu(part, uuid).num_rows == sum(r[0] == uuid for r in rows)
