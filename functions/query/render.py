@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Literal, cast
 
 import orjson
 import pyarrow as pa
@@ -15,6 +15,29 @@ from shared.records import LABELS, chunk, metric_names
 #: What opens every record, and which further labels follow where they are reported.
 _FIRST = ("gpu_id", "uuid", "hostname")
 _FURTHER = tuple(name for name in LABELS if name not in _FIRST)
+
+
+def to_list(values: pa.Array) -> list[Any]:
+    """Turn an array into a list, null as None; several times faster than to_pylist on numbers and labels."""
+    if pa.types.is_dictionary(values.type):
+        words = [*values.dictionary.to_pylist(), None]
+        return [words[code] for code in _numbers(values.indices.fill_null(len(words) - 1), "i")]
+    if values.type != pa.float64():
+        return cast("list[Any]", values.to_pylist())
+    out: list[Any] = _numbers(values, "d")
+    if values.null_count:
+        for place in _numbers(pc.indices_nonzero(pc.is_null(values)), "Q"):
+            out[place] = None
+    return out
+
+
+def _numbers(values: pa.Array, form: Literal["i", "d", "Q"]) -> list[Any]:
+    """Read the buffer of an array of numbers; what stands where it is null means nothing."""
+    buffer = values.buffers()[1]
+    if buffer is None:
+        return []
+    numbers: memoryview[Any] = memoryview(buffer).cast("B").cast(form)  # type: ignore[call-overload]
+    return numbers[values.offset : values.offset + len(values)].tolist()
 
 
 def format_times(ms: pa.Array) -> pa.Array:
@@ -43,7 +66,7 @@ def record_columns(table: pa.Table) -> dict[str, list[Any]]:
     for name in names:
         values = chunk(table, name) if name in present else None
         if values is not None and values.null_count < rows:
-            out[name] = values.to_pylist()
+            out[name] = to_list(values)
         elif name in always:
             out[name] = [None] * rows
     return out

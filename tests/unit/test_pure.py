@@ -9,7 +9,7 @@ import pytest
 
 from functions.collect.dealer import GATHER_S, WINDOW, Dealer, decide_in_flight
 from functions.collect.move import MAX_MOVE_BYTES, plan_moves
-from functions.query.render import format_times
+from functions.query.render import format_times, to_list
 from functions.query.rest import parse_time_ms
 from shared.config import Settings, parse_bytes, parse_duration_s, read_settings
 from shared.errors import BadConfig, Corrupt, InvalidInput
@@ -189,3 +189,21 @@ def test_query_times(text, ms):
 def test_query_times_that_are_none(text):
     with pytest.raises(InvalidInput, match="RFC 3339"):
         parse_time_ms(text, "start_time")
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        pa.array([1.5, None, 0.0, -2.25, None]),
+        pa.array([1.0, 2.0]),
+        pa.array([None, None], pa.float64()),
+        pa.array([], pa.float64()),
+        pa.array(["a", None, "b", "a", ""]).dictionary_encode(),
+        pa.array(["a", None, "ü"]),
+        pa.array([1, None, 3]),
+    ],
+)
+def test_arrays_become_the_same_lists(array):
+    assert to_list(array) == array.to_pylist()
+    assert to_list(array[1:]) == array[1:].to_pylist()
+    assert to_list(array.take(pa.array(range(len(array) - 1, -1, -1), pa.int64()))) == array.to_pylist()[::-1]
