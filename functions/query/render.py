@@ -36,7 +36,7 @@ def _numbers(values: pa.Array, form: Literal["i", "d", "Q"]) -> list[Any]:
     buffer = values.buffers()[1]
     if buffer is None:
         return []
-    numbers: memoryview[Any] = memoryview(buffer).cast("B").cast(form)  # type: ignore[call-overload]
+    numbers: memoryview[Any] = memoryview(buffer).cast("B").cast(form)
     return numbers[values.offset : values.offset + len(values)].tolist()
 
 
