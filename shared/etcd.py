@@ -28,8 +28,6 @@ log = logging.getLogger(__name__)
 DEFAULT_TIMEOUT_S = 2.5
 #: grpc's own limit of 4 MiB is too small for an answer with several payloads.
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
-#: etcd refuses a transaction over this many operations (its --max-txn-ops).
-MAX_TXN_OPS = 128
 
 _OPTIONS = [
     ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
@@ -64,8 +62,6 @@ class KeyValue:
     value: bytes
     create_revision: int
     mod_revision: int
-    #: The revision of the store that the key was read at.
-    read_revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +77,6 @@ class Compare:
 def absent(key: str) -> Compare:
     """Build the condition that a key does not exist."""
     return Compare(key, "create", "=", 0)
-
-
-def present(key: str) -> Compare:
-    """Build the condition that a key exists."""
-    return Compare(key, "create", ">", 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +178,7 @@ def _operation(o: Operation) -> Any:
 
 def _range_answer(response: Any, revision: int) -> RangeAnswer:
     items = tuple(
-        KeyValue(kv.key.decode(), kv.value, kv.create_revision, kv.mod_revision, revision)
-        for kv in response.kvs
+        KeyValue(kv.key.decode(), kv.value, kv.create_revision, kv.mod_revision) for kv in response.kvs
     )
     return RangeAnswer(items, response.count, revision)
 
