@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 
+#: Times beyond, the year 2200, are nobody's: neither a record's nor an upload's.
+MAX_TIME_MS = 7_258_118_400_000
+
 
 def now_ms() -> int:
     """Read the wall clock in epoch milliseconds."""

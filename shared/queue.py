@@ -12,7 +12,8 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import orjson
 
@@ -89,6 +90,11 @@ class Depth:
     oldest_age_s: float
     claimed: int
     dead: int
+
+
+def describe(message: ReadyMessage) -> dict[str, Any]:
+    """Say of a message all that a claim needs: what the bell and the events carry."""
+    return asdict(message)
 
 
 def _ready_value(*, size: int, rows: int, attempts: int) -> bytes:
@@ -261,15 +267,9 @@ class Queue:
     def release(self, claims: Sequence[Claim]) -> None:
         """Give claims back, those that are still mine, and ring the bell so that others take them."""
         for c in claims:
-            described = {
-                "id": c.message.id,
-                "bytes": c.message.bytes,
-                "rows": c.message.rows,
-                "attempts": c.message.attempts + 1,
-                # The claim put the ready key last: claim and ready key are of one revision.
-                "revision": c.revision,
-            }
-            bell = Put(self._keys.queue_bell, orjson.dumps({"messages": [described]}))
+            # The claim put the ready key last: claim and ready key are of one revision.
+            now = replace(c.message, attempts=c.message.attempts + 1, revision=c.revision)
+            bell = Put(self._keys.queue_bell, orjson.dumps({"messages": [describe(now)]}))
             self._etcd.txn(self.commit_compare([c]), [Delete(self._keys.claim(c.message.id)), bell])
 
     def put_back(self, claim: Claim) -> None:

@@ -15,7 +15,7 @@ version that has a value wins (docs/adr/0003).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -152,20 +152,18 @@ def _key_starts(uuids: pa.Array, times: pa.Array) -> pa.Array | None:
 
 def _last_of_each(table: pa.Table, starts: pa.Array) -> pa.Table:
     """Make one row of each run that `starts` marks: per column the last value that is not null."""
-    group = pc.cumulative_sum(starts.cast(pa.int32()))
-    columns, dictionaries = {}, {}
-    for name in table.column_names:
-        values = chunk(table, name)
-        if pa.types.is_dictionary(values.type):
-            dictionaries[name] = values.dictionary
-            values = values.indices
-        columns[name] = values
-    flat = pa.table({**columns, "": group})
-    last = flat.group_by("", use_threads=False).aggregate([(name, "last") for name in columns])
+    columns = {name: chunk(table, name) for name in table.column_names}
+    return last_by_key(columns, pc.cumulative_sum(starts.cast(pa.int32())))
+
+
+def last_by_key(columns: Mapping[str, pa.Array], key: pa.Array) -> pa.Table:
+    """Make one row of all that share a key, in order of its first row: per column the last value not null."""
+    flat = {n: v.indices if pa.types.is_dictionary(v.type) else v for n, v in columns.items()}
+    grouped = pa.table({**flat, "": key}).group_by("", use_threads=False)
+    last = grouped.aggregate([(name, "last") for name in flat])
     out = {}
-    for name in table.column_names:
-        values = last.column(f"{name}_last").combine_chunks()
-        if name in dictionaries:
-            values = pa.DictionaryArray.from_arrays(values, dictionaries[name])
-        out[name] = values
-    return pa.table(out, schema=table.schema)
+    for name, values in columns.items():
+        out[name] = chunk(last, f"{name}_last")
+        if pa.types.is_dictionary(values.type):
+            out[name] = pa.DictionaryArray.from_arrays(out[name], values.dictionary)
+    return pa.table(out)

@@ -5,29 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from shared.clock import MAX_TIME_MS
 from shared.errors import InvalidInput
 from shared.keys import is_upload_id
-from shared.queue import ReadyMessage
+from shared.queue import ReadyMessage, describe
 
 #: The CloudEvent's type.
 MESSAGES_TYPE = "io.gpu-telemetry.queue.messages"
 _NUMBERS = ("bytes", "rows", "attempts", "revision")
 _EXPECTED = "the event does not say which messages: a list of id, " + ", ".join(_NUMBERS)
-#: The year 2200: no upload was received later.
-_MAX_RECEIVED_MS = 7_258_118_400_000
-
 #: More than a request works through within its budget.
 MAX_MESSAGES = 1000
 
 
 def build_messages(messages: Sequence[ReadyMessage]) -> dict[str, Any]:
     """Build the event's data: all that a claim needs, so that collect does not ask first."""
-    return {
-        "messages": [
-            {"id": m.id, "bytes": m.bytes, "rows": m.rows, "attempts": m.attempts, "revision": m.revision}
-            for m in messages
-        ]
-    }
+    return {"messages": [describe(m) for m in messages]}
 
 
 def parse_messages(data: Any) -> list[ReadyMessage]:
@@ -56,4 +49,4 @@ def _is_message(text: object) -> bool:
     if not isinstance(text, str) or not text.isascii():
         return False
     upload, _, number = text.rpartition("-")
-    return is_upload_id(upload) and number.isdigit() and int(upload[:12], 16) < _MAX_RECEIVED_MS
+    return is_upload_id(upload) and number.isdigit() and int(upload[:12], 16) < MAX_TIME_MS

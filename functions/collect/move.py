@@ -105,10 +105,6 @@ class Mover:
             raise
         return done
 
-    def close(self) -> None:
-        """Give the lease back."""
-        self._lease.give_back()
-
     def _move_claimed(self, claims: list[Claim]) -> Done:
         tables, good, done = [], [], Done()
         for claim in claims:

@@ -9,13 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from shared.errors import Transient
 from shared.records import chunk, concat, sort_resolve
-from shared.store.read import SegmentGone, Store, slice_of_gpu, within
+from shared.store.read import (
+    MOST_TRIES,
+    OutrunByCompaction,
+    SegmentGone,
+    Store,
+    read_again,
+    slice_of_gpu,
+    within,
+)
 from shared.store.segment import SegmentInfo
 
 #: Records in one chunk of an answer, about; a chunk is what is in memory at a time.
@@ -23,8 +31,6 @@ CHUNK_ROWS = 20_000
 #: Records of several GPUs that are read together: each such batch passes over the segments once, so few large
 #: ones beat many small; about 100 MB while they are sorted.
 BATCH_ROWS = 250_000
-#: How often a query starts over because compaction was faster, before it gives up.
-_RETRIES = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +50,7 @@ class Window:
 def iter_gpu(store: Store, uuid: str, window: Window) -> Iterator[pa.Table]:
     """Yield the resolved records of one GPU, ordered by time."""
     start = window.start_ms
-    for _ in range(_RETRIES):
+    for _ in range(MOST_TRIES):
         now = Window(start_ms=start, end_ms=window.end_ms)
         segments = [s for s in store.index().segments if s.min_uuid <= uuid <= s.max_uuid and now.overlaps(s)]
         try:
@@ -54,7 +60,7 @@ def iter_gpu(store: Store, uuid: str, window: Window) -> Iterator[pa.Table]:
         except SegmentGone:
             continue
         return
-    raise Transient("the store is being compacted faster than it can be read; try again")
+    raise OutrunByCompaction
 
 
 def _sweep(store: Store, segments: list[SegmentInfo], uuid: str, window: Window) -> Iterator[pa.Table]:
@@ -86,17 +92,10 @@ def iter_many(
         if len(batch) == 1:
             yield from iter_gpu(store, batch[0], window)
             continue
-        for _ in range(_RETRIES):
-            try:
-                part = _read_batch(store, batch, window)
-            except SegmentGone:
-                continue
-            if part is not None:
-                for start in range(0, part.num_rows, CHUNK_ROWS):
-                    yield part.slice(start, CHUNK_ROWS)
-            break
-        else:
-            raise Transient("the store is being compacted faster than it can be read; try again")
+        part = read_again(partial(_read_batch, store, batch, window))
+        if part is not None:
+            for start in range(0, part.num_rows, CHUNK_ROWS):
+                yield part.slice(start, CHUNK_ROWS)
 
 
 def _batches(gpus: Iterable[tuple[str, int]], most: int) -> Iterator[list[str]]:

@@ -14,10 +14,10 @@ from flask import Request, Response
 
 from functions.query.records import Window, iter_gpu, iter_many, limited
 from functions.query.render import iter_envelope, render_gpus
-from shared.errors import Conflict, InvalidInput, NotFound, Transient
+from shared.errors import Conflict, InvalidInput, NotFound
 from shared.http import Route, data_response, parse_count, stream_response
 from shared.store.gpus import Gpus, with_status
-from shared.store.read import SegmentGone, Store
+from shared.store.read import Store, read_again
 
 #: How many records /api/v1/telemetry answers unless told.
 DEFAULT_LIMIT = 100
@@ -85,12 +85,7 @@ class Rest:
         ]
 
     def _summary(self) -> pa.Table | None:
-        for _ in range(20):
-            try:
-                return self._gpus().read()
-            except SegmentGone:
-                continue
-        raise Transient("the store is being compacted faster than it can be read; try again")
+        return read_again(self._gpus().read)
 
     def _with_status(self, request: Request) -> pa.Table | None:
         as_of = request.args.get("as_of", "now")

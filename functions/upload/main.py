@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from dataclasses import asdict
 from typing import Any
 
 import functions_framework
@@ -122,13 +123,7 @@ def _status(_request: Request) -> Response:
     return data_response({
         **_service.about(),
         "uptime_s": round(time.monotonic() - _service.started, 1),
-        "queue": {
-            "depth": depth.depth,
-            "bytes": depth.bytes,
-            "oldest_age_s": depth.oldest_age_s,
-            "claimed": depth.claimed,
-            "dead": depth.dead,
-        },
+        "queue": asdict(depth),
         "etcd": {"endpoints": _config.endpoints(), **_etcd().status()},
         "config": {name.upper(): value for name, value in config.items()},
     })  # fmt: skip

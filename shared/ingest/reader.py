@@ -9,12 +9,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pcsv
 
+from shared.clock import MAX_TIME_MS
 from shared.fields import NULL_WORDS
 from shared.ingest import cells
 from shared.ingest.blocks import Block
@@ -29,10 +29,8 @@ from shared.ingest.identity import (
 from shared.ingest.lines import split_rows
 from shared.ingest.report import Report, format_ms
 from shared.ingest.values import MAX_METRICS, check_range, pivot
-from shared.records import LABELS, TEXT, TIMESTAMP
+from shared.records import LABELS, TEXT, TIMESTAMP, chunk
 
-#: Times outside are no times of GPU telemetry: [1970, 2200).
-MIN_TIME_MS, MAX_TIME_MS = 0, 7_258_118_400_000
 _BAD_TIME = "not a time: expected ISO 8601 such as 2024-01-15T10:30:00Z"
 _TIME_TYPES = tuple(
     pa.timestamp(unit, tz=zone) for unit in ("ms", "us", "ns") for zone in ("UTC", None)
@@ -153,13 +151,13 @@ class Reader:
             raise _NotClean
         columns = {}
         for name, place in layout.named.items():
-            values = _one(table.column(str(place)))
+            values = chunk(table, str(place))
             if name == "timestamp":
                 values = self._clean_times(values)
             elif name not in ("value", "labels_raw"):
                 _check_labels(values)
             columns[name] = values
-        metrics = {place: _one(table.column(str(place))) for place in layout.metrics}
+        metrics = {place: chunk(table, str(place)) for place in layout.metrics}
         raw = _Raw(columns, metrics, lambda: _count_from(block.first_line, block.lines))
         if self._time_type.tz is None:
             raw.report.warn(_ASSUMED_UTC)
@@ -222,8 +220,8 @@ class Reader:
         times = raw.columns["timestamp"]
         bounds = pc.min_max(times)
         low, high = bounds["min"].as_py(), bounds["max"].as_py()
-        if low is not None and (low < MIN_TIME_MS or high >= MAX_TIME_MS):
-            bad = pc.or_(pc.less(times, MIN_TIME_MS), pc.greater_equal(times, MAX_TIME_MS))
+        if low is not None and (low < 0 or high >= MAX_TIME_MS):
+            bad = pc.or_(pc.less(times, 0), pc.greater_equal(times, MAX_TIME_MS))
             shown = pa.array([None if t is None else _safe_format(t) for t in times.to_pylist()], pa.string())
             raw.reject(bad, self._head("timestamp"), shown, "outside the years 1970 to 2199")
 
@@ -303,10 +301,6 @@ def _casts(values: pa.Array, type_: pa.DataType) -> bool:
     except pa.ArrowInvalid:
         return False
     return len(values) > 0
-
-
-def _one(column: Any) -> pa.Array:
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _count_from(first: int, rows: int) -> pa.Array:

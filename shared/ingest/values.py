@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from shared.fields import BLANK_RANGES, Source, find_source, own_source
 from shared.ingest.cells import bad_cells
 from shared.ingest.report import BadCell
-from shared.records import RESERVED, concat
+from shared.records import RESERVED, concat, last_by_key
 
 #: Different metrics of one file in the long form; DCGM has some 400 fields in all.
 MAX_METRICS = 512
@@ -161,16 +161,4 @@ def _group(columns: Mapping[str, pa.Array]) -> pa.Table:
     span = pc.max(times).as_py() - low + 1
     codes = columns["uuid"].indices.cast(pa.int64())
     key = pc.add(pc.multiply(codes, span), pc.subtract(times, low))
-    flat = {n: v.indices if pa.types.is_dictionary(v.type) else v for n, v in columns.items()}
-    grouped = (
-        pa.table({**flat, "": key})
-        .group_by("", use_threads=False)
-        .aggregate([(name, "last") for name in flat])
-    )
-    out = {}
-    for name, values in columns.items():
-        last = grouped.column(f"{name}_last").combine_chunks()
-        if pa.types.is_dictionary(values.type):
-            last = pa.DictionaryArray.from_arrays(last, values.dictionary)
-        out[name] = last
-    return pa.table(out)
+    return last_by_key(columns, key)

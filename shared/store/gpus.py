@@ -30,14 +30,14 @@ def summarise(table: pa.Table) -> pa.Table:
         .aggregate([("ms", "min"), ("ms", "max"), ("ms", "count"), *((name, "last") for name in labels)])
     )
     out = {
-        "uuid": pa.DictionaryArray.from_arrays(_one(grouped, "uuid"), uuids.dictionary),
-        "first_ms": _one(grouped, "ms_min"),
-        "last_ms": _one(grouped, "ms_max"),
-        "records": _one(grouped, "ms_count"),
+        "uuid": pa.DictionaryArray.from_arrays(chunk(grouped, "uuid"), uuids.dictionary),
+        "first_ms": chunk(grouped, "ms_min"),
+        "last_ms": chunk(grouped, "ms_max"),
+        "records": chunk(grouped, "ms_count"),
     }
     for name in labels:
         out[name] = pa.DictionaryArray.from_arrays(
-            _one(grouped, f"{name}_last"), chunk(table, name).dictionary
+            chunk(grouped, f"{name}_last"), chunk(table, name).dictionary
         )
     return pa.table({name: _text(values) for name, values in out.items()})
 
@@ -53,13 +53,9 @@ def merge(summaries: Sequence[pa.Table]) -> pa.Table:
         *((name, "last") for name in labels),
     ])  # fmt: skip
     names = ["first_ms_min", "last_ms_max", "records_sum", *(f"{name}_last" for name in labels)]
-    out = {"uuid": _one(grouped, "uuid")}
-    out |= {name.rpartition("_")[0]: _one(grouped, name) for name in names}
+    out = {"uuid": chunk(grouped, "uuid")}
+    out |= {name.rpartition("_")[0]: chunk(grouped, name) for name in names}
     return pa.table(out).sort_by("uuid").combine_chunks()
-
-
-def _one(table: pa.Table, name: str) -> pa.Array:
-    return table.column(name).combine_chunks()
 
 
 def _text(values: pa.Array) -> pa.Array:

@@ -15,8 +15,8 @@ from typing import Generic, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from shared.errors import PipelineError
-from shared.etcd import Etcd, Get, prefix_end
+from shared.errors import PipelineError, Transient
+from shared.etcd import Etcd, Get, KeyValue, prefix_end
 from shared.keys import Keys
 from shared.records import chunk
 from shared.store.segment import ROW_GROUP_ROWS, SegmentInfo, decode, parse_index_entry
@@ -32,6 +32,28 @@ _FETCH_TIMEOUT_S = 2.8
 
 class SegmentGone(PipelineError):
     """A segment was folded into another since the index was read."""
+
+
+#: How often a reader takes the index again because compaction was faster, before it gives up.
+MOST_TRIES = 20
+
+
+class OutrunByCompaction(Transient):
+    """The store is being compacted faster than it can be read; try again."""
+
+
+def read_again(read: Callable[[], T]) -> T:
+    """Do what reads the store, from the start again where a segment it wanted was gone.
+
+    Raises:
+        OutrunByCompaction: It was, every time.
+    """
+    for _ in range(MOST_TRIES):
+        try:
+            return read()
+        except SegmentGone:
+            continue
+    raise OutrunByCompaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +137,12 @@ class Store:
         full = self._etcd.read(Get(prefix, end))
         return self._keep(self._parse(full.items), full.items, full.revision)
 
-    def _parse(self, items: Iterable[object]) -> list[SegmentInfo]:
-        return [parse_index_entry(self._keys, item.key, item.value) for item in items]  # type: ignore[attr-defined]
+    def _parse(self, items: Iterable[KeyValue]) -> list[SegmentInfo]:
+        return [parse_index_entry(self._keys, item.key, item.value) for item in items]
 
-    def _keep(self, segments: list[SegmentInfo], items: Iterable[object], revision: int) -> Index:
+    def _keep(self, segments: list[SegmentInfo], items: Iterable[KeyValue], revision: int) -> Index:
         index = Index(tuple(segments), revision)
-        newest = max((item.mod_revision for item in items), default=0)  # type: ignore[attr-defined]
+        newest = max((item.mod_revision for item in items), default=0)
         with self._lock:
             if revision >= self._index.revision:
                 self._index, self._newest = index, max(newest, self._newest)
