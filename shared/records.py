@@ -41,8 +41,10 @@ LABELS = (
 )
 VERSION = ("received_at", "upload_id", "number")
 _NOT_METRICS = frozenset(KEY + LABELS + VERSION)
+#: The column that an inventory has beside a record's (shared/store/inventory.py).
+FIRST_SEEN = "@first_seen"
 #: Names that an uploaded metric cannot have.
-RESERVED = _NOT_METRICS
+RESERVED = _NOT_METRICS | {FIRST_SEEN}
 
 
 def metric_names(table: pa.Table) -> list[str]:
@@ -138,6 +140,13 @@ def collapse(table: pa.Table, settled: Collection[str] = ()) -> pa.Table:
     single = table.filter(pc.invert(several))
     shared = _collapse_runs(table.filter(several).combine_chunks(), keys.filter(several), settled)
     return _sort(concat([single, shared]) if single.num_rows else shared)[0]
+
+
+def newest_of_each(table: pa.Table) -> pa.Table:
+    """Keep of each GPU the newest row and those that the newest value of a field is taken from, sorted."""
+    table, keys = _sort(table)
+    starts = _run_starts(keys, ("uuid",))
+    return table if starts is None else _drop_covered(table, starts)
 
 
 def _collapse_runs(table: pa.Table, keys: pa.Table, settled: Collection[str]) -> pa.Table:
