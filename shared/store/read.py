@@ -200,6 +200,17 @@ class Store:
                 out[segment.id] = decode_inventory(found.items[0].value)
         return out
 
+    def read_payload(self, segment: SegmentInfo) -> bytes:
+        """Read the bytes of one segment, and keep nothing.
+
+        Raises:
+            SegmentGone: It is no longer there.
+        """
+        found = self._etcd.get(self._keys.segment(segment.id))
+        if found is None:
+            raise SegmentGone(segment=segment.id)
+        return found.value
+
     def _fetch(self, segments: Sequence[SegmentInfo]) -> dict[str, bytes]:
         """Read payloads, those that are kept from memory, the others in one request."""
         out = {s.id: self._payloads.get(s.id) for s in segments}
