@@ -104,7 +104,7 @@ def test_folding_changes_nothing_but_the_number_of_segments(pipeline):
     assert pipeline.records() == before
     assert pipeline.gpus.read().to_pylist() == gpus
     pipeline.compactor.compact(10)
-    assert pipeline.levels() == [1]
+    assert pipeline.levels() == [1, 1]
     assert pipeline.records() == before
     assert (
         pipeline.gpus.read().to_pylist()
