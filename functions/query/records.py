@@ -21,7 +21,6 @@ from shared.store.read import (
     SegmentGone,
     Store,
     read_again,
-    slice_of_gpu,
     within,
 )
 from shared.store.segment import SegmentInfo
@@ -66,7 +65,7 @@ def iter_gpu(store: Store, uuid: str, window: Window) -> Iterator[pa.Table]:
 def _sweep(store: Store, segments: list[SegmentInfo], uuid: str, window: Window) -> Iterator[pa.Table]:
     segments.sort(key=lambda s: s.min_ms)
     held: list[pa.Table] = []
-    for segment, table in zip(segments, store.read(segments, uuid), strict=True):
+    for segment, table in zip(segments, store.read_gpu(segments, uuid), strict=True):
         if sum(t.num_rows for t in held) >= CHUNK_ROWS:
             # Nothing that comes later is earlier than this segment's first record.
             joined = concat(held)
@@ -74,7 +73,7 @@ def _sweep(store: Store, segments: list[SegmentInfo], uuid: str, window: Window)
             if ready.num_rows:
                 yield sort_resolve(ready.combine_chunks())
             held = [rest] if rest.num_rows else []
-        found = within(slice_of_gpu(table, uuid), window.start_ms, window.end_ms)
+        found = within(table, window.start_ms, window.end_ms)
         if found.num_rows:
             held.append(found)
     if held:

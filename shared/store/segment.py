@@ -180,6 +180,15 @@ def trimmed(values: pa.DictionaryArray) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(pc.index_in(values.indices, used), values.dictionary.take(used))
 
 
+def trimmed_table(table: pa.Table) -> pa.Table:
+    """Copy a part of a table, so that it keeps nothing of the whole in memory."""
+    copy = table.take(pa.array(range(table.num_rows), pa.int64())).combine_chunks()
+    for place, name in enumerate(copy.column_names):
+        if pa.types.is_dictionary(copy.schema.field(name).type):
+            copy = copy.set_column(place, name, trimmed(chunk(copy, name)))
+    return copy
+
+
 def _is_packed(type_: pa.DataType) -> bool:
     return bool(pa.types.is_integer(type_) or pa.types.is_timestamp(type_))
 
