@@ -74,7 +74,7 @@ class Index:
 
 
 class Cache(Generic[T]):
-    """Values by segment, or `<segment>/<part>`: the least recently used go when a budget is full; thread-safe."""
+    """Values by segment, or `<segment>/<part>`; the least recently used go first; thread-safe."""
 
     def __init__(self, budget_bytes: int, size: Callable[[T], int]) -> None:
         self._budget = budget_bytes
