@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 from dataclasses import asdict
@@ -32,7 +33,11 @@ _BY_HAND = "by hand"
 #: What is read to be folded is folded at once: nothing much is worth keeping.
 _CACHE_BYTES = 4 * 1024 * 1024
 
+#: Events after which this instance looks whether something is worth folding: as many make one fold.
+_FOLD_EVERY = 8
+
 _config = start("collect")
+_moves = itertools.count(1)
 _etcd = EtcdHolder(_config)
 _keys = Keys(_config.message_queue_prefix)
 
@@ -87,7 +92,8 @@ def _read_event(request: Request) -> tuple[str, Any]:
 def _work(kind: str, data: Any) -> Done:
     if kind == MESSAGES_TYPE:
         done = _drain().take(parse_messages(data), BUDGET_S)
-        _housekeeping().compactor.fold_some()
+        if next(_moves) % _FOLD_EVERY == 0:
+            _housekeeping().compactor.fold_some()
     else:
         try:
             done = _drain().take_all(BUDGET_S)

@@ -153,7 +153,15 @@ class Store:
         return self._keep(self._parse(full.items), full.items, full.revision)
 
     def _parse(self, items: Iterable[KeyValue]) -> list[SegmentInfo]:
-        return [parse_index_entry(self._keys, item.key, item.value, item.create_revision) for item in items]
+        """Read entries; those that are known already are not read again."""
+        known = {s.id: s for s in self._index.segments}
+        out = []
+        for item in items:
+            old = known.get(item.key.rpartition("/")[2])
+            if old is None or old.revision != item.create_revision:
+                old = parse_index_entry(self._keys, item.key, item.value, item.create_revision)
+            out.append(old)
+        return out
 
     def _keep(self, segments: list[SegmentInfo], items: Iterable[KeyValue], revision: int) -> Index:
         index = Index(tuple(segments), revision)

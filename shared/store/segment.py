@@ -27,6 +27,8 @@ SCHEMA_VERSION = 1
 
 _SCALES = (1, 10, 100, 1000)
 _INT32_MAX = 2**31 - 1
+#: So few records are no larger as Arrow, and soon folded.
+_FEW_ROWS = 400
 #: A dictionary that is not worth looking at for words that no row uses.
 _SMALL_DICTIONARY = 16
 #: What a query of one GPU decodes of a large segment: a fifth of the time of all of it, for 2 % more bytes.
@@ -194,19 +196,25 @@ def _is_packed(type_: pa.DataType) -> bool:
 
 
 def encode_within(table: pa.Table, limit: int) -> bytes | None:
-    """Write records as Parquet or, where that is smaller than the limit and Parquet is not, as Arrow.
+    """Write records as Parquet, and few of them as Arrow, or in whatever form is within the limit.
 
-    None where neither fits.
+    None where neither is.
     """
-    payload = encode(table)
-    if len(payload) <= limit:
-        return payload
+    forms = (encode_arrow, encode) if table.num_rows <= _FEW_ROWS else (encode, encode_arrow)
+    for form in forms:
+        payload = form(table)
+        if len(payload) <= limit:
+            return payload
+    return None
+
+
+def encode_arrow(table: pa.Table) -> bytes:
+    """Write sorted records as an Arrow stream: a third of the time of Parquet where they are few."""
     sink = pa.BufferOutputStream()
-    options = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=3))
+    options = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=1), use_threads=False)
     with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
         writer.write_table(table)
-    arrow = sink.getvalue().to_pybytes()
-    return arrow if len(arrow) <= limit else None
+    return bytes(sink.getvalue())
 
 
 def decode(payload: bytes, uuid: str | None = None) -> pa.Table:
