@@ -38,7 +38,7 @@ def _queue() -> Queue:
 @cache
 def _drain() -> Drain:
     def make_mover() -> Mover:
-        return Mover(_etcd(), _keys, _queue(), _config.visibility_timeout)
+        return Mover(_etcd(), _keys, _queue(), _config.visibility_timeout, _config.max_attempts)
 
     return Drain(_queue(), make_mover, _config.collect_workers)
 
