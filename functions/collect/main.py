@@ -11,6 +11,7 @@ from typing import Any
 import functions_framework
 from flask import Request, Response
 
+from functions.collect import dead
 from functions.collect.drain import Drain
 from functions.collect.events import MESSAGES_TYPE, parse_messages
 from functions.collect.move import Done, Mover
@@ -18,6 +19,7 @@ from shared.errors import InvalidInput
 from shared.http import EtcdHolder, Route, Service, data_response, read_body, start
 from shared.keys import Keys
 from shared.queue import Queue
+from shared.queue.dead import DeadLetters
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +96,11 @@ def _by_hand(request: Request) -> Response:
 
 _service = Service(
     "collect",
-    [Route("POST", "/", _event), Route("POST", "/collect", _by_hand)],
+    [
+        Route("POST", "/", _event),
+        Route("POST", "/collect", _by_hand),
+        *dead.build_routes(lambda: DeadLetters(_etcd(), _keys)),
+    ],
     _etcd,
 )
 

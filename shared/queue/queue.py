@@ -79,8 +79,8 @@ class Queue:
         """Put a message, its description, the bell and `also` in one transaction; durable on return.
 
         Idempotent: while etcd is away it is repeated for PUBLISH_RETRY_S, on the condition that the
-        message is not there yet. One that was moved in between is published again, and its rows, being
-        of the same version, change nothing.
+        message is not there yet, be it as a dead letter. One that was moved in between is published
+        again, and its rows, being of the same version, change nothing.
 
         Raises:
             Transient: etcd stayed away; the message may or may not be in the queue.
@@ -88,7 +88,7 @@ class Queue:
         """
         new = ReadyMessage(id=message, bytes=len(payload), rows=rows, attempts=0, revision=0)
         deleted = self._keys.deleted(new.upload_id)
-        compare = [absent(self._keys.ready(message)), absent(deleted)]
+        compare = [absent(self._keys.ready(message)), absent(self._keys.dead(message)), absent(deleted)]
         operations: list[Operation] = [
             Put(self._keys.ready(message), build_ready(new, attempts=0)),
             Put(self._keys.payload(message), payload),

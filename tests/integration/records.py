@@ -23,6 +23,17 @@ def encoded(origin, number):
     return encode_message(table, origin, number)
 
 
+def of_version_9(payload):
+    """The same message as a collector of the future would write it."""
+    with pa.ipc.open_stream(payload) as reader:
+        table = reader.read_all()
+    sink = pa.BufferOutputStream()
+    schema = table.schema.with_metadata({**table.schema.metadata, b"schema_version": b"9"})
+    with pa.ipc.new_stream(sink, schema) as writer:
+        writer.write_table(table.cast(schema))
+    return sink.getvalue().to_pybytes()
+
+
 def publish(queue, count, *, upload=None, start=0):
     """Publish messages of two records each; returns the upload."""
     upload = upload or new_upload_id(NOW_MS)

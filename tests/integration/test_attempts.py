@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 
-import pyarrow as pa
 import pytest
 
 from functions.collect import move
@@ -15,7 +14,7 @@ from shared.keys import message_id
 from shared.queue import Lease, Queue
 from shared.store.read import Store
 from tests.integration.faulty import FaultyEtcd
-from tests.integration.records import NOW_MS, publish, rows_of
+from tests.integration.records import NOW_MS, of_version_9, publish, rows_of
 from tests.waiting import wait_until
 
 LIMIT = 3
@@ -92,22 +91,12 @@ def test_a_message_that_the_decoding_dies_of_is_buried_undecoded(etcd, keys, que
 
 def test_a_message_of_a_newer_version_waits_for_a_newer_collector(queue, mover, etcd, keys):
     upload = publish(queue, 1)
-    newer = _with_version_9(etcd.get(keys.payload(message_id(upload, 0))).value)
+    newer = of_version_9(etcd.get(keys.payload(message_id(upload, 0))).value)
     etcd.txn([], [Put(keys.payload(message_id(upload, 0)), newer)])
     for _ in range(LIMIT + 2):
         assert move_all(mover, queue).released == 1
     assert queue.list_ready()[0].attempts == 0
     assert queue.claimed() == set()
-
-
-def _with_version_9(payload):
-    with pa.ipc.open_stream(payload) as reader:
-        table = reader.read_all()
-    sink = pa.BufferOutputStream()
-    schema = table.schema.with_metadata({**table.schema.metadata, b"schema_version": b"9"})
-    with pa.ipc.new_stream(sink, schema) as writer:
-        writer.write_table(table.cast(schema))
-    return sink.getvalue().to_pybytes()
 
 
 class Exploding(Mover):
