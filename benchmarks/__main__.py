@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from rich.console import Console
 
 from benchmarks import freshness, ingest, memory, query, report, size
 from benchmarks.figures import Section
+from benchmarks.ingest import Ingested
 from benchmarks.machine import describe_machine
 from benchmarks.processes import BenchmarkFailure
 from benchmarks.run import Run
@@ -29,11 +31,23 @@ _DEFAULT_RUNS = 3
 @click.argument("parts", nargs=-1, required=True, type=click.Choice([*PARTS, "all"]))
 @click.option("--rows", type=click.IntRange(min=1000), help="Rows of the file. [default: 1,000,000]")
 @click.option("--runs", type=click.IntRange(min=1), help="Runs of part ingest, per side. [default: 3]")
-@click.option("--seconds", type=click.FloatRange(min=1), help="Seconds of load in part freshness. [default: 30]")
-@click.option("--quick", is_flag=True, help="Small: 100,000 rows, one run, 10 s of load, no store of ten times the size.")
-@click.option("--tenfold/--no-tenfold", default=None, help="Query stores of ten times the size. [default: unless --quick]")
+@click.option(
+    "--seconds", type=click.FloatRange(min=1), help="Seconds of load in part freshness. [default: 30]"
+)
+@click.option(
+    "--quick",
+    is_flag=True,
+    help="Small: 100,000 rows, one run, 10 s of load, no store of ten times the size.",
+)
+@click.option(
+    "--tenfold/--no-tenfold",
+    default=None,
+    help="Query stores of ten times the size. [default: unless --quick]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; what happens goes to standard error.")
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Rewrite this document's results.")
+@click.option(
+    "--output", type=click.Path(path_type=Path, dir_okay=False), help="Rewrite this document's results."
+)
 @click.option(
     "--work-dir",
     type=click.Path(path_type=Path, file_okay=False),
@@ -122,7 +136,7 @@ def _measure(run: Run, parts: set[str]) -> list[Section]:
 
 
 @contextlib.contextmanager
-def _ingested(run: Run, *, only_stored: bool):
+def _ingested(run: Run, *, only_stored: bool) -> Iterator[Ingested]:
     run.say(f"making a file of {run.fleet.rows:,} rows")
     csv = run.work_dir / "fleet.csv"
     run.fleet.write(csv)

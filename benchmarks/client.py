@@ -1,4 +1,4 @@
-"""The HTTP client of everything that is not an open-loop load: one keep-alive connection, bodies in 1 MiB blocks."""
+"""The HTTP client of all but the open-loop load: one keep-alive connection, bodies in 1 MiB blocks."""
 
 from __future__ import annotations
 
@@ -46,14 +46,20 @@ class Http:
             raise BenchmarkFailure(f"{method} {path[:200]}: {status} {answer[:300].decode(errors='replace')}")
         return answer
 
-    def _repeat(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> tuple[int, bytes]:
+    def _repeat(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
+    ) -> tuple[int, bytes]:
         try:
             return self._exchange(method, path, body, headers)
         except OSError as exc:
             raise BenchmarkFailure(f"{method} {path[:200]} on port {self.port}: {exc!r}") from exc
 
     def _exchange(
-        self, method: str, path: str, body: BinaryIO | bytes | Iterable[bytes] | None, headers: Mapping[str, str]
+        self,
+        method: str,
+        path: str,
+        body: BinaryIO | bytes | Iterable[bytes] | None,
+        headers: Mapping[str, str],
     ) -> tuple[int, bytes]:
         if self._connection is None:
             self._connection = http.client.HTTPConnection(

@@ -56,7 +56,9 @@ def iter_missing(pipeline: Pipeline, fleet: Fleet, *, count: bool = True) -> Ite
         yield from _compare(uuid, expected_records(fleet, gpu), answered)
 
 
-def _compare(uuid: str, expected: Sequence[dict[str, Any]], answered: Sequence[dict[str, Any]]) -> Iterator[str]:
+def _compare(
+    uuid: str, expected: Sequence[dict[str, Any]], answered: Sequence[dict[str, Any]]
+) -> Iterator[str]:
     if len(expected) != len(answered):
         yield f"{uuid}: {len(expected)} records in the file, {len(answered)} answered"
         return

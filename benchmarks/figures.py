@@ -42,8 +42,8 @@ class Section:
     """What one part measured."""
 
     title: str
-    #: What each number includes, sentence by sentence.
-    includes: Sequence[str]
+    #: What each number includes, as a list in Markdown.
+    includes: str
     #: The heads of the columns with figures; the third is their ratio.
     columns: tuple[str, str, str] = ("pipeline", "VictoriaMetrics", "ratio")
     lines: list[Line] = field(default_factory=list)

@@ -21,22 +21,24 @@ _DRAIN_TIMEOUT_S = 180.0
 _CALIBRATION_POLLS = 300
 _SHOWN = 5
 
-INCLUDES = (
-    f"{load.UPLOADS_PER_S} uploads a second of {load.ROWS_PER_UPLOAD} rows ({load.GPUS:,} GPUs, each once a second), "
-    f"open loop, after {_WARM_UP_S:g} s of the same to warm up; the client shares the cores.",
-    "Answered: from the moment an upload was due to its answer, which comes when its rows are fsynced.",
-    "Queryable: from that answer until GET /api/v1/uploads/{id} has said `stored`, for one upload in "
-    f"{load.WATCHED}, polled every 2.5 ms: too long by up to a poll, never too short. Every query checks that what "
-    "was said to be stored before it is in its answer.",
-    "Query: the last five minutes of one GPU, about twice a second, during the load; JSON read to its end.",
-    "At the end every accepted row is counted, and one GPU's records are compared by their times.",
-)
+INCLUDES = f"""\
+- {load.UPLOADS_PER_S} uploads a second of {load.ROWS_PER_UPLOAD} rows ({load.GPUS:,} GPUs, each once a
+  second), open loop, after {_WARM_UP_S:g} s of the same to warm up; the client shares the cores.
+- Answered: from the moment an upload was due to its answer, which comes when its rows are fsynced.
+- Queryable: from that answer until GET /api/v1/uploads/{{id}} has said `stored`, for one upload in
+  {load.WATCHED}, polled every 2.5 ms: too long by up to a poll, never too short. Every query checks that
+  what was said to be stored before it is in its answer.
+- Query: the last five minutes of one GPU, about twice a second, during the load; JSON read to its end.
+- At the end every accepted row is counted, and one GPU's records are compared by their times.
+"""
 
 
 def measure(run: Run) -> tuple[Section, dict[str, int]]:
     """Measure part 3; returns peak memory by service too."""
     rate = load.UPLOADS_PER_S * load.ROWS_PER_UPLOAD
-    section = Section(f"Freshness: {rate:,} rows/s in uploads of {load.ROWS_PER_UPLOAD}", INCLUDES, ("pipeline", "", ""))
+    section = Section(
+        f"Freshness: {rate:,} rows/s in uploads of {load.ROWS_PER_UPLOAD}", INCLUDES, ("pipeline", "", "")
+    )
     with pipeline.running(run.new_dir("freshness")) as up:
         bodies = load.build_bodies()
         return section, asyncio.run(_measure(run, up, bodies, section))
@@ -76,7 +78,9 @@ async def _each_second(do: Callable[[], None]) -> None:
 def _drain(up: Pipeline) -> float:
     """Wait until the queue is empty; returns how long that took."""
     began = time.perf_counter()
-    wait_until(lambda: not up.status()["queue"]["depth"], _DRAIN_TIMEOUT_S, "the queue is empty", every_s=0.25)
+    wait_until(
+        lambda: not up.status()["queue"]["depth"], _DRAIN_TIMEOUT_S, "the queue is empty", every_s=0.25
+    )
     return time.perf_counter() - began
 
 
@@ -91,7 +95,9 @@ def _poll_cost_s(up: Pipeline, work: Load) -> float:
 def _iter_lost(up: Pipeline, work: Load, outcomes: Sequence[Outcome]) -> list[str]:
     lost = []
     accepted = sum(out.accepted_rows for out in outcomes)
-    unsure = sum("not answered" in failure for out in outcomes for failure in out.failures) * load.ROWS_PER_UPLOAD
+    unsure = (
+        sum("not answered" in failure for out in outcomes for failure in out.failures) * load.ROWS_PER_UPLOAD
+    )
     found = count_records(up.query, 2 * (accepted + unsure) + 1)
     if not accepted <= found <= accepted + unsure:
         lost.append(f"{accepted} rows were accepted, {found} are answered")
@@ -100,9 +106,9 @@ def _iter_lost(up: Pipeline, work: Load, outcomes: Sequence[Outcome]) -> list[st
     gone = [s for ms in work.asked_gpu_ms if (s := load.answered_stamp(ms)) not in there]
     if gone:
         lost.append(f"{len(gone)} records of {work.uuid} are not answered, the first of {gone[0]}")
-    for out in outcomes:
-        if out.invisible:
-            lost.append(f"{len(out.invisible)} records were stored and not answered, such as {out.invisible[0]}")
+    hidden = [s for out in outcomes for s in out.invisible]
+    if hidden:
+        lost.append(f"{len(hidden)} records were stored and not answered at once, such as {hidden[0]}")
     dead = up.status()["queue"]["dead"]
     if dead:
         lost.append(f"{dead} messages became dead letters")
@@ -113,7 +119,9 @@ def _fill(section: Section, out: Outcome, cpu: dict[str, float], drained_s: floa
     answered = len(out.due_to_answer)
     section.add("uploads sent, answered 200, failed", f"{out.sent:,}, {answered:,}, {out.sent - answered:,}")
     achieved = divide(answered, out.seconds)
-    section.add("uploads/s", f"{achieved:.1f}", aim=Aim(f"{load.UPLOADS_PER_S}", achieved > 0.99 * load.UPLOADS_PER_S))
+    section.add(
+        "uploads/s", f"{achieved:.1f}", aim=Aim(f"{load.UPLOADS_PER_S}", achieved > 0.99 * load.UPLOADS_PER_S)
+    )
     for what, values, aims in (
         ("due to answered", out.due_to_answer, {}),
         ("answered to queryable", out.answer_to_queryable, {50: 0.025, 99: 0.1}),
@@ -128,7 +136,9 @@ def _fill(section: Section, out: Outcome, cpu: dict[str, float], drained_s: floa
     section.add("CPU in all, cores", f"{sum(cpu.values()) / out.seconds:.2f}")
     for name, used in sorted(cpu.items(), key=lambda item: -item[1]):
         section.add(f"  of that {name}", f"{used / out.seconds:.2f}")
-    section.add("  of that polls, about", f"{poll_s * out.polls / out.seconds:.2f} ({out.polls / out.seconds:.0f}/s)")
+    section.add(
+        "  of that polls, about", f"{poll_s * out.polls / out.seconds:.2f} ({out.polls / out.seconds:.0f}/s)"
+    )
     section.add("the client's CPU, cores", f"{out.client_cpu_s / out.seconds:.2f}")
     section.add("connections opened", f"{out.connections}")
     for failure in sorted(set(out.failures))[:_SHOWN]:

@@ -1,8 +1,8 @@
 """A fleet's telemetry as wide CSV: any size, any piece of it, the same bytes every time.
 
-Values are a closed form of (GPU, instant), so a piece of a large file is made without what comes before it. They
-look like a training cluster's: slow waves and a little noise per GPU, integer MiB and MHz, one decimal for the rest;
-seven of ten GPUs are busy, three of twenty half busy, three of twenty idle.
+Values are a closed form of (GPU, instant), so a piece of a large file is made without what comes before
+it. They look like a training cluster's: slow waves and a little noise per GPU, integer MiB and MHz, one
+decimal for the rest; seven of ten GPUs are busy, three of twenty half busy, three of twenty idle.
 """
 
 from __future__ import annotations
@@ -161,12 +161,16 @@ def _metrics(gpu: pa.Array, at: pa.Array) -> dict[str, pa.Array]:
     mean = pc.if_else(pc.less(kind, _BUSY), 92.0, 45.0)
     # A wave of 15 to 36 minutes.
     period = pc.add(90.0, pc.cast(pc.bit_wise_and(pc.multiply(gpu, 37), 127), pa.float64()))
-    wave = pc.sin(pc.add(pc.divide(pc.multiply(at.cast(pa.float64()), 6.283), period), gpu.cast(pa.float64())))
+    wave = pc.sin(
+        pc.add(pc.divide(pc.multiply(at.cast(pa.float64()), 6.283), period), gpu.cast(pa.float64()))
+    )
     load = pc.add(pc.add(mean, pc.multiply(wave, 4.0)), pc.multiply(_noise(gpu, at, 1), 0.8))
     load = pc.if_else(idle, 0.0, pc.min_element_wise(load, 100.0))
     used = pc.add(pc.multiply(mean, 180.0), pc.multiply(_noise(gpu, pc.divide(at, 30), 2), 40.0))
     used = pc.if_else(idle, 4, pc.add(pc.round(used).cast(pa.int64()), 52_000))
-    temperature = pc.add(pc.add(31.0, pc.multiply(load, 0.37)), pc.multiply(_noise(gpu, pc.divide(at, 2), 3), 0.2))
+    temperature = pc.add(
+        pc.add(31.0, pc.multiply(load, 0.37)), pc.multiply(_noise(gpu, pc.divide(at, 2), 3), 0.2)
+    )
     power = pc.add(pc.add(72.0, pc.multiply(load, 5.9)), pc.multiply(_noise(gpu, at, 4), 1.5))
     return {
         "gpu_utilization": _one_decimal(load),

@@ -11,23 +11,24 @@ from pathlib import Path
 from benchmarks import pipeline as pipelines
 from benchmarks import victoria as victorias
 from benchmarks.content import iter_missing, iter_missing_samples
-from benchmarks.figures import Section, at_least, at_most, divide, format_ratio, format_spread, median
 from benchmarks.database import Stored, read_stored
+from benchmarks.figures import Section, at_least, at_most, divide, format_ratio, format_spread, median
 from benchmarks.pipeline import Pipeline
 from benchmarks.processes import difference
 from benchmarks.run import Run
 from benchmarks.victoria import Victoria
 
-INCLUDES = (
-    "Both get the same file from the same client (http.client, blocks of 1 MiB), in turn, each in a process just "
-    "started on an empty folder; the middle of the runs, their range in brackets.",
-    "Seconds run from the first byte of the POST. For the pipeline they end when GET /api/v1/uploads/{id} says "
-    "`stored`: every row is fsynced in etcd and in the store that queries read. For VictoriaMetrics they end when "
-    "/internal/force_flush has returned; a count of all samples that follows, and would lengthen its time, is left out.",
-    "CPU seconds are user and system time of every process of each side over that span (for the pipeline: runtime, "
-    "functions, queue source and etcd); the client's are not in it.",
-    "Afterwards the rows are counted and some GPUs are compared with the file record by record, on both sides.",
-)
+INCLUDES = """\
+- Both get the same file from the same client (http.client, blocks of 1 MiB), in turn, each in a process
+  just started on an empty folder; the middle of the runs, their range in brackets.
+- Seconds run from the first byte of the POST. For the pipeline they end when GET /api/v1/uploads/{id} says
+  `stored`: every row is fsynced in etcd and in the store that queries read. For VictoriaMetrics they end
+  when /internal/force_flush has returned; a count of all samples that follows, and would lengthen its time,
+  is left out.
+- CPU seconds are user and system time of every process of each side over that span (for the pipeline:
+  runtime, functions, queue source and etcd); the client's are not in it.
+- Afterwards the rows are counted and some GPUs are compared with the file record by record, on both sides.
+"""
 
 
 @dataclass
@@ -78,7 +79,9 @@ def ingested(run: Run, csv: Path) -> Iterator[Ingested]:
             progress.advance(task)
             victoria = None
             if run.victoria is not None:
-                victoria, kept.victoria_peaks = _measure_victoria(run, run.victoria, csv, theirs, section, keep)
+                victoria, kept.victoria_peaks = _measure_victoria(
+                    run, run.victoria, csv, theirs, section, keep
+                )
                 progress.advance(task)
         progress.stop()
         _fill(section, run, ours, theirs)
@@ -125,7 +128,10 @@ def _measure_victoria(
         into.client_cpu_s.append(time.process_time() - client_before)
         _take_cpu(into, difference(victoria.read_cpu_s(), before))
         window_s = (fleet.end_ms - fleet.start_ms) // 1000 + 60
-        while victoria.count_samples(fleet.end_ms, window_s) < fleet.samples and time.perf_counter() - began < 60:
+        while (
+            victoria.count_samples(fleet.end_ms, window_s) < fleet.samples
+            and time.perf_counter() - began < 60
+        ):
             time.sleep(0.1)
         into.counted_seconds.append(time.perf_counter() - began)
         stored_peak = sum(victoria.read_peak_bytes().values())
@@ -156,12 +162,20 @@ def _fill(section: Section, run: Run, ours: Measured, theirs: Measured) -> None:
         cpu = divide(median(ours.cpu_s), median(theirs.cpu_s))
         section.figures |= {"speed_ratio": speed, "cpu_ratio": cpu}
         section.add(
-            "rows/s", format_spread(rates, 0), format_spread(their_rates, 0), format_ratio(speed), at_least(speed, 2.5)
+            "rows/s",
+            format_spread(rates, 0),
+            format_spread(their_rates, 0),
+            format_ratio(speed),
+            at_least(speed, 2.5),
         )
         section.add("seconds", format_spread(ours.seconds), format_spread(theirs.seconds))
         section.add("seconds, with a count of all", "", format_spread(theirs.counted_seconds))
         section.add(
-            "CPU seconds", format_spread(ours.cpu_s), format_spread(theirs.cpu_s), format_ratio(cpu), at_most(cpu, 0.4)
+            "CPU seconds",
+            format_spread(ours.cpu_s),
+            format_spread(theirs.cpu_s),
+            format_ratio(cpu),
+            at_most(cpu, 0.4),
         )
     for name in sorted(ours.cpu_by_name[0], key=lambda n: -median([c.get(n, 0.0) for c in ours.cpu_by_name])):
         section.add(f"  of that {name}", format_spread([c.get(name, 0.0) for c in ours.cpu_by_name]))

@@ -1,12 +1,14 @@
-"""The load of part 3: small uploads at a fixed rate, some of them watched until stored, and a GPU asked now and then.
+"""The load of part 3: small uploads at a fixed rate, some watched until stored, a GPU asked now and then.
 
-Everything runs in one thread's event loop. One upload in ten is watched: GET /api/v1/uploads/{id} on upload, first
-2.5 ms after its answer, then every 2.5 ms, and once it is 25 ms old every tenth of its age, so that watching does not
-become the load where the pipeline falls behind. A watched upload counts as queryable when the answer that said
-`stored` has arrived: what is reported is too long by up to one pause and one answer, never too short. Each poll costs
-upload and etcd some CPU: `poll_cost_s` measures that afterwards, and the report says its share.
+Everything runs in one thread's event loop. One upload in ten is watched: GET /api/v1/uploads/{id} on
+upload, first 2.5 ms after its answer, then every 2.5 ms, and once it is 25 ms old every tenth of its age,
+so that watching does not become the load where the pipeline falls behind. A watched upload counts as
+queryable when the answer that said `stored` has arrived: what is reported is too long by up to one pause
+and one answer, never too short. Each poll costs upload and etcd some CPU: `poll_cost_s` measures that
+afterwards, and the report says its share.
 
-That `stored` means queryable is checked: a query that begins after an upload was seen stored must answer its record.
+That `stored` means queryable is checked: a query that begins after an upload was seen stored must answer
+its record.
 """
 
 from __future__ import annotations

@@ -55,4 +55,6 @@ def _read_victoria(program: str) -> str:
 
 def _read_commit() -> str:
     commit = _run("git", "rev-parse", "--short=12", "HEAD") or "unknown"
-    return f"{commit} with changes" if _run("git", "status", "--porcelain", "--untracked-files=no") else commit
+    return (
+        f"{commit} with changes" if _run("git", "status", "--porcelain", "--untracked-files=no") else commit
+    )

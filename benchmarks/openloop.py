@@ -1,7 +1,8 @@
 """A cheap HTTP client for open-loop load: asyncio, keep-alive, requests built beforehand.
 
-Open loop: a request is sent when it is due, whether or not the ones before it have been answered, on a connection
-that is idle or else on a new one. So a slow server meets the load it would meet from many hosts.
+Open loop: a request is sent when it is due, whether or not the ones before it have been answered, on a
+connection that is idle or else on a new one. So a slow server meets the load it would meet from many
+hosts.
 """
 
 from __future__ import annotations

@@ -52,13 +52,19 @@ class Pipeline:
     def wait_ready(self) -> None:
         """Wait until everything is up and has come to rest."""
         wait_until(self._is_ready, _START_TIMEOUT_S, "gpu-telemetry up is ready")
-        for http, path in ((self.upload, "/health/ready"), (self.query, "/health/ready"), (self.collect, "/health")):
+        for http, path in (
+            (self.upload, "/health/ready"),
+            (self.query, "/health/ready"),
+            (self.collect, "/health"),
+        ):
             http.request("GET", path)
         wait_quiet(self.read_cpu_s)
 
     def _is_ready(self) -> bool:
         if self._process.poll() is not None:
-            raise BenchmarkFailure(f"gpu-telemetry up ended: {(self.data_dir / 'up.log').read_text()[-2000:]}")
+            raise BenchmarkFailure(
+                f"gpu-telemetry up ended: {(self.data_dir / 'up.log').read_text()[-2000:]}"
+            )
         with contextlib.suppress(BenchmarkFailure):
             return bool(self.admin.get("/health")["ready"])
         return False
@@ -119,7 +125,7 @@ class Pipeline:
         self.collect.request("POST", "/", b'{"kind": "tick"}', headers)
 
     def settle(self, on_tick: Callable[[], None] = lambda: None) -> int:
-        """Tick until etcd's database in use, compacted, stays what it is; returns how many ticks that took."""
+        """Tick until what etcd's database has in use stays the same; returns how many ticks that took."""
         etcd = self.etcd()
         sizes: list[int] = []
         for tick in range(1, _MOST_TICKS + 1):

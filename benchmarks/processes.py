@@ -1,7 +1,7 @@
 """What processes consume, read from /proc: CPU seconds and peak memory of whole trees.
 
-A process's times and those of the children it has waited for are in its stat, so the sum over a tree counts what
-ended meanwhile too, as long as the root lives. The kernel counts in ticks of 10 ms.
+A process's times and those of the children it has waited for are in its stat, so the sum over a tree
+counts what ended meanwhile too, as long as the root lives. The kernel counts in ticks of 10 ms.
 """
 
 from __future__ import annotations

@@ -18,15 +18,16 @@ from benchmarks.processes import BenchmarkFailure
 from benchmarks.run import Run
 from benchmarks.victoria import Victoria
 
-INCLUDES = (
-    "Pipeline: GET /api/v1/gpus/{uuid}/telemetry over a window of 1000 records (8 metrics and the labels in each), "
-    "read to its end. VictoriaMetrics: /api/v1/export of the same GPU's 8 series over the same window. Both over a "
-    "keep-alive connection, in turn, from stores that are folded, or merged.",
-    "Warm: the middle of 50, five GPUs in turn, each asked three times before. Another GPU: the first request for a GPU "
-    "that was not asked for before. Cold: query is killed, and once the runtime has started it again and /health has "
-    "answered, its first request; the middle of five.",
-    "Ten times the store: the same fleet's file, made and uploaded in pieces; the query still asks 1000 records.",
-)
+INCLUDES = """\
+- Pipeline: GET /api/v1/gpus/{uuid}/telemetry over a window of 1000 records (8 metrics and the labels in
+  each), read to its end. VictoriaMetrics: /api/v1/export of the same GPU's 8 series over the same window.
+  Both over a keep-alive connection, in turn, from stores that are folded, or merged.
+- Warm: the middle of 50, five GPUs in turn, each asked three times before. Another GPU: the first request
+  for a GPU that was not asked for before. Cold: query is killed, and once the runtime has started it again
+  and /health has answered, its first request; the middle of five.
+- Ten times the store: the same fleet's file, made and uploaded in pieces; the query still asks 1000
+  records.
+"""
 RECORDS = 1000
 _GPUS = 5
 _WARM_UPS = 3
@@ -84,7 +85,7 @@ def measure_tenfold(run: Run, section: Section) -> None:
 
 @contextlib.contextmanager
 def _filled(run: Run, fleet: Fleet, name: str) -> Iterator[tuple[Pipeline, Victoria | None]]:
-    """Run both sides with a large fleet's file, uploaded in pieces that are never on disk; the pipeline folded."""
+    """Run both sides with a large fleet's file, uploaded in pieces that are never on disk, and folded."""
     with contextlib.ExitStack() as stack, run.progress() as progress:
         pipeline = stack.enter_context(pipelines.running(run.new_dir("large")))
         victoria = None

@@ -1,4 +1,4 @@
-"""What is shown and written: tables for people, plain where there is no terminal, JSON, and docs/benchmarks.md."""
+"""What is shown and written: tables, plain where there is no terminal, JSON, and docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ def print_sections(console: Console, sections: Sequence[Section]) -> None:
     """Print one table per part."""
     for section in sections:
         heads = _heads(section)
-        table = Table(title=section.title, title_justify="left", box=box.SIMPLE_HEAD if console.is_terminal else None)
+        table = Table(
+            title=section.title, title_justify="left", box=box.SIMPLE_HEAD if console.is_terminal else None
+        )
         table.add_column(heads[0], no_wrap=True)
         for head in heads[1:]:
             table.add_column(head, justify="left" if head == "aim" else "right", overflow="fold")
@@ -84,7 +86,7 @@ def to_markdown(machine: Mapping[str, str], at: str, sections: Sequence[Section]
             cells = _cells(section, line)[: len(heads)]
             cells[0] = "&nbsp;&nbsp;" + cells[0].strip() if cells[0].startswith(" ") else cells[0]
             out.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
-        out += ["", *(f"- {sentence}" for sentence in section.includes)]
+        out += ["", section.includes.rstrip()]
         out += [f"- **Lost: {sentence}**" for sentence in section.lost]
     return "\n".join(out) + "\n"
 

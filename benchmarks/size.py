@@ -8,13 +8,13 @@ from benchmarks.ingest import Ingested
 from benchmarks.run import Run
 from benchmarks.victoria import du
 
-INCLUDES = (
-    "Pipeline: collect is ticked until etcd's database stays what it is (folded), then etcd is compacted and "
-    "defragmented; its dbSizeInUse by /metrics, less that of an empty pipeline's. Labels, index and the upload's "
-    "report are in it; etcd's log and snapshots, which do not grow with the data, are not.",
-    "VictoriaMetrics: what its folders take (`du`) after force_flush and force_merge: `data` holds the samples, "
-    "`indexdb` the names of the series.",
-)
+INCLUDES = """\
+- Pipeline: collect is ticked until etcd's database stays what it is (folded), then etcd is compacted and
+  defragmented; its dbSizeInUse by /metrics, less that of an empty pipeline's. Labels, index and the
+  upload's report are in it; etcd's log and snapshots, which do not grow with the data, are not.
+- VictoriaMetrics: what its folders take (`du`) after force_flush and force_merge: `data` holds the samples,
+  `indexdb` the names of the series.
+"""
 
 
 def measure(run: Run, done: Ingested) -> Section:
@@ -43,7 +43,9 @@ def measure(run: Run, done: Ingested) -> Section:
         section.figures["ratio"] = ratio
         aim = Aim("below 1x", ratio < 1)
         section.add("bytes per sample", f"{ours:.3f}", f"{data:.3f}", format_ratio(ratio), aim)
-        section.add("  with its index of series", f"{ours:.3f}", f"{both:.3f}", format_ratio(divide(ours, both)))
+        section.add(
+            "  with its index of series", f"{ours:.3f}", f"{both:.3f}", format_ratio(divide(ours, both))
+        )
     theirs = du(done.victoria.data_dir) if done.victoria else None
     section.add("database in use", format_bytes(stored.in_use))
     section.add("  of that empty", format_bytes(empty.in_use))

@@ -16,7 +16,11 @@ from benchmarks.processes import BenchmarkFailure, end, read_cpu_s, read_peak_by
 
 _START_TIMEOUT_S = 30.0
 #: What each column of the file is, in its own words.
-_KINDS = {"timestamp": "time:rfc3339", **{n: f"label:{n}" for n in LABELS}, **{n: f"metric:{n}" for n in METRICS}}
+_KINDS = {
+    "timestamp": "time:rfc3339",
+    **{n: f"label:{n}" for n in LABELS},
+    **{n: f"metric:{n}" for n in METRICS},
+}
 FORMAT = ",".join(f"{place}:{_KINDS[name]}" for place, name in enumerate(COLUMNS, 1))
 
 
@@ -86,7 +90,9 @@ class Victoria:
     def count_samples(self, at_ms: int, window_s: int) -> int:
         """Count the samples of all series in a window that ends at a time."""
         answer = self.http.get(
-            "/api/v1/query", query=f'sum(count_over_time({{uuid!=""}}[{window_s}s]))', time=f"{at_ms / 1000:.3f}"
+            "/api/v1/query",
+            query=f'sum(count_over_time({{uuid!=""}}[{window_s}s]))',
+            time=f"{at_ms / 1000:.3f}",
         )
         found = answer["data"]["result"]
         return int(float(found[0]["value"][1])) if found else 0
@@ -95,7 +101,11 @@ class Victoria:
         """Build the address of one GPU's series in a window; both ends are inclusive there."""
         return with_parameters(
             "/api/v1/export",
-            **{"match[]": f'{{uuid="{uuid}"}}', "start": f"{start_ms / 1000:.3f}", "end": f"{(end_ms - 1) / 1000:.3f}"},
+            **{
+                "match[]": f'{{uuid="{uuid}"}}',
+                "start": f"{start_ms / 1000:.3f}",
+                "end": f"{(end_ms - 1) / 1000:.3f}",
+            },
         )
 
     def merge(self) -> None:
@@ -114,7 +124,7 @@ class Victoria:
             wait_until(is_idle, 60.0, "victoria-metrics has merged", every_s=0.2)
 
     def read_folder_bytes(self) -> dict[str, int]:
-        """Read what its folders take on disk, in blocks, as `du` does: the samples, and the index of series."""
+        """Read what its folders take in blocks, as `du` does: the samples, and the index of series."""
         return {name: du(self.data_dir / name) for name in ("data", "indexdb")}
 
 
