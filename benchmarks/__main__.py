@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,7 +55,7 @@ _DEFAULT_RUNS = 3
     type=click.Path(path_type=Path, file_okay=False),
     default=Path(".local/benchmarks"),
     show_default=True,
-    help="Where files and stores are, on the disk to be measured; emptied before and after.",
+    help="Where files and stores are for as long as it runs: on the disk to be measured.",
 )
 def main(
     *,
@@ -76,22 +78,27 @@ def main(
         runs=runs or (1 if quick else _DEFAULT_RUNS),
         seconds=seconds or (_QUICK_SECONDS if quick else _DEFAULT_SECONDS),
         tenfold=not quick if tenfold is None else tenfold,
-        work_dir=work_dir,
+        work_dir=_make_folder(work_dir),
         console=Console(stderr=as_json),
     )
     if run.victoria is None:
         run.say("victoria-metrics is not installed: the pipeline is measured alone")
-    shutil.rmtree(work_dir, ignore_errors=True)
-    work_dir.mkdir(parents=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         sections = _measure(run, set(PARTS) if "all" in parts else set(parts))
     except BenchmarkFailure as exc:
         sys.exit(f"benchmarks: {exc}")
     finally:
-        shutil.rmtree(work_dir, ignore_errors=True)
+        shutil.rmtree(run.work_dir, ignore_errors=True)
     _tell(run, sections, as_json=as_json, output=output)
     if any(section.lost for section in sections):
         sys.exit(1)
+
+
+def _make_folder(work_dir: Path) -> Path:
+    """Make a folder of this run's own; absolute, for the pipeline runs elsewhere."""
+    work_dir.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix="run-", dir=work_dir.absolute()))
 
 
 def _tell(run: Run, sections: list[Section], *, as_json: bool, output: Path | None) -> None:

@@ -29,6 +29,7 @@ INCLUDES = f"""\
   {load.WATCHED}, polled every 2.5 ms: too long by up to a poll, never too short. Every query checks that
   what was said to be stored before it is in its answer.
 - Query: the last five minutes of one GPU, about twice a second, during the load; JSON read to its end.
+- `status` counts the queue once a second at most, so that line is exact to a second only.
 - At the end every accepted row is counted, and one GPU's records are compared by their times.
 """
 
@@ -132,7 +133,7 @@ def _fill(section: Section, out: Outcome, cpu: dict[str, float], drained_s: floa
             limit = aims.get(per_cent)
             aim = None if limit is None else Aim(f"below {limit * 1000:g} ms", value < limit)
             section.add(f"{what}, {name}", format_ms(value), aim=aim)
-    section.add("until the queue was empty afterwards", format_ms(drained_s))
+    section.add("until status said that the queue is empty", format_ms(drained_s))
     section.add("CPU in all, cores", f"{sum(cpu.values()) / out.seconds:.2f}")
     for name, used in sorted(cpu.items(), key=lambda item: -item[1]):
         section.add(f"  of that {name}", f"{used / out.seconds:.2f}")

@@ -21,7 +21,7 @@ import orjson
 import pyarrow as pa
 
 from benchmarks.generate import Fleet, to_csv
-from benchmarks.openloop import Pool, build_head
+from benchmarks.openloop import Answer, Pool, build_head
 from benchmarks.pipeline import format_time
 
 ROWS_PER_UPLOAD = 100
@@ -30,6 +30,7 @@ GPUS = 10_000
 #: One upload in so many is watched.
 WATCHED = 10
 _POLL_S = 0.0025
+_WATCH_TIMEOUT_S = 120.0
 _QUERY_EVERY_S = 0.5
 _QUERY_WINDOW_MS = 5 * 60 * 1000
 #: Bodies of so many instants are built beforehand: values vary, times are put in when they are sent.
@@ -152,20 +153,25 @@ class Load:
         if asked:
             self.asked_gpu_ms.append(at_ms)
         if number % WATCHED == 0:
-            await self._until_stored(out, report["upload_id"], answered)
-            if asked:
+            stored = await self._until_stored(out, report["upload_id"], answered)
+            if stored and asked:
                 self._stored_ms.append(at_ms)
 
-    async def _until_stored(self, out: Outcome, upload_id: str, answered: float) -> None:
+    async def _until_stored(self, out: Outcome, upload_id: str, answered: float) -> bool:
         head = build_head("GET", f"/api/v1/uploads/{upload_id}")
-        while True:
-            age = time.perf_counter() - answered
+        while (age := time.perf_counter() - answered) < _WATCH_TIMEOUT_S:
             await asyncio.sleep(max(_POLL_S, age / 10))
             out.polls += 1
-            answer = await self._watch.exchange(head)
+            try:
+                answer = await self._watch.exchange(head)
+            except OSError as exc:
+                out.failures.append(f"an upload's state was not answered: {exc!r}")
+                continue
             if answer.status == 200 and b'"state":"stored"' in answer.body:
                 out.answer_to_queryable.append(time.perf_counter() - answered)
-                return
+                return True
+        out.failures.append(f"upload {upload_id} was not stored within {_WATCH_TIMEOUT_S:g} s")
+        return False
 
     async def _ask(self, out: Outcome) -> None:
         """Ask for the last five minutes of one GPU about twice a second."""
@@ -177,8 +183,7 @@ class Load:
             try:
                 answer = await self._query.exchange(head)
             except OSError as exc:
-                out.failures.append(f"a query was not answered: {exc!r}")
-                continue
+                answer = Answer(0, repr(exc).encode())
             took = time.perf_counter() - began
             if answer.status == 200:
                 out.queries.append(took)

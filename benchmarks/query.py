@@ -12,7 +12,7 @@ from benchmarks import pipeline as pipelines
 from benchmarks import victoria as victorias
 from benchmarks.content import iter_missing, pick
 from benchmarks.figures import Section, at_most, divide, format_ms, format_ratio, median, percentile
-from benchmarks.generate import STEP_S, Fleet
+from benchmarks.generate import METRICS, STEP_S, Fleet
 from benchmarks.pipeline import Pipeline
 from benchmarks.processes import BenchmarkFailure
 from benchmarks.run import Run
@@ -37,7 +37,8 @@ _COLD = 5
 #: Rows of one piece of a large file.
 _PIECE_ROWS = 1_000_000
 
-Ask = Callable[[int], None]
+#: Asks for a GPU and returns how many bytes were answered.
+Ask = Callable[[int], int]
 
 
 @dataclass
@@ -47,6 +48,8 @@ class Times:
     warm: list[float] = field(default_factory=list)
     other: list[float] = field(default_factory=list)
     cold: list[float] = field(default_factory=list)
+    #: Bytes of the last answer's body.
+    size: int = 0
 
 
 @dataclass
@@ -109,8 +112,9 @@ def _measure_store(pipeline: Pipeline, victoria: Victoria | None, fleet: Fleet) 
     start_ms = fleet.start_ms + max(fleet.instants - RECORDS, 0) // 2 * STEP_S * 1000
     end_ms = start_ms + RECORDS * STEP_S * 1000
 
-    def ask_ours(gpu: int) -> None:
-        _check(pipeline.query.get_bytes(pipeline.telemetry_path(fleet.uuids[gpu], start_ms, end_ms)), fleet)
+    def ask_ours(gpu: int) -> int:
+        path = pipeline.telemetry_path(fleet.uuids[gpu], start_ms, end_ms)
+        return _check(pipeline.query.get_bytes(path), fleet)
 
     sides: list[tuple[Ask, Times]] = [(ask_ours, both.ours)]
     if victoria is not None:
@@ -129,9 +133,9 @@ def _measure_store(pipeline: Pipeline, victoria: Victoria | None, fleet: Fleet) 
 
 
 def _measure_warm(sides: list[tuple[Ask, Times]], gpus: list[int]) -> None:
-    for ask, _ in sides:
+    for ask, times in sides:
         for gpu in gpus * _WARM_UPS:
-            ask(gpu)
+            times.size = ask(gpu)
     for number in range(_WARM):
         for ask, times in sides:
             times.warm.append(_timed(ask, gpus[number % len(gpus)]))
@@ -143,20 +147,23 @@ def _timed(ask: Ask, gpu: int) -> float:
     return time.perf_counter() - began
 
 
-def _check(answer: bytes, fleet: Fleet) -> None:
+def _check(answer: bytes, fleet: Fleet) -> int:
     wanted = min(RECORDS, fleet.instants)
     if not answer.rstrip().endswith(b'"count":%d}' % wanted):
         raise BenchmarkFailure(f"a query did not answer {wanted} records: it ends with {answer[-60:]!r}")
+    return len(answer)
 
 
-def _ask_victoria(victoria: Victoria, uuid: str, start_ms: int, end_ms: int) -> None:
-    if victoria.http.get_bytes(victoria.export_path(uuid, start_ms, end_ms)).count(b"\n") != 8:
-        raise BenchmarkFailure(f"VictoriaMetrics did not answer 8 series of {uuid}")
+def _ask_victoria(victoria: Victoria, uuid: str, start_ms: int, end_ms: int) -> int:
+    answer = victoria.http.get_bytes(victoria.export_path(uuid, start_ms, end_ms))
+    if answer.count(b"\n") != len(METRICS):
+        raise BenchmarkFailure(f"VictoriaMetrics did not answer {len(METRICS)} series of {uuid}")
+    return len(answer)
 
 
 def _figures(both: Both) -> dict[str, dict[str, float]]:
     return {
-        side: {name: median(values) for name, values in vars(times).items() if values}
+        side: {name: median(values) for name, values in vars(times).items() if values and name != "size"}
         for side, times in (("pipeline", both.ours), ("victoria_metrics", both.theirs))
     }
 
@@ -179,6 +186,7 @@ def _fill(section: Section, both: Both) -> None:
         )
     theirs_p95 = format_ms(percentile(theirs.warm, 95)) if theirs.warm else ""
     section.add("warm, p95", format_ms(percentile(ours.warm, 95)), theirs_p95)
+    section.add("bytes of the answer", f"{ours.size:,}", f"{theirs.size:,}" if theirs.size else "")
 
 
 def _fill_tenfold(section: Section, name: str, both: Both, once: dict[str, dict[str, float]]) -> None:
