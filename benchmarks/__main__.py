@@ -84,9 +84,12 @@ def main(
     if run.victoria is None:
         run.say("victoria-metrics is not installed: the pipeline is measured alone")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    sections: list[Section] = []
     try:
-        sections = _measure(run, set(PARTS) if "all" in parts else set(parts))
+        _measure(run, set(PARTS) if "all" in parts else set(parts), sections)
     except BenchmarkFailure as exc:
+        # What was measured before is worth seeing; a document is not rewritten with half of it.
+        _tell(run, sections, as_json=as_json, output=None)
         sys.exit(f"benchmarks: {exc}")
     finally:
         shutil.rmtree(run.work_dir, ignore_errors=True)
@@ -112,9 +115,8 @@ def _tell(run: Run, sections: list[Section], *, as_json: bool, output: Path | No
         run.say(f"written: {output}")
 
 
-def _measure(run: Run, parts: set[str]) -> list[Section]:
+def _measure(run: Run, parts: set[str], sections: list[Section]) -> None:
     """Run the parts in the order of their numbers; one that was not asked for runs where another needs it."""
-    sections: list[Section] = []
     kept, loaded, queries = None, None, None
     if parts & _STORED:
         with _ingested(run, only_stored="ingest" not in parts) as done:
@@ -139,7 +141,6 @@ def _measure(run: Run, parts: set[str]) -> list[Section]:
             query.measure_tenfold(run, queries)
     if "memory" in parts:
         sections.append(memory.report(kept, loaded))
-    return sections
 
 
 @contextlib.contextmanager

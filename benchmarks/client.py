@@ -101,7 +101,9 @@ class Http:
         return json.loads(self.request("POST", path, data, {"Content-Type": "application/json"}))
 
     def post_file(self, path: str, file: BinaryIO, size: int) -> bytes:
-        """POST a file, sent in blocks of 1 MiB as it is read."""
+        """POST a file, sent in blocks of 1 MiB as it is read, over a new connection."""
+        # An idle one may be closed by the server just now, and a file is not sent twice.
+        self.close()
         return self.request("POST", path, file, {"Content-Type": "text/csv", "Content-Length": str(size)})
 
     def close(self) -> None:
