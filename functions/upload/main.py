@@ -13,7 +13,9 @@ import orjson
 from flask import Request, Response
 
 from functions.upload.body import Body
+from functions.upload.imports import Imports
 from functions.upload.pipeline import Pipeline
+from functions.upload.uploads import Uploads
 from shared import clock
 from shared.errors import InvalidInput, NotFound, Transient
 from shared.http import EtcdHolder, Route, Service, data_response, start
@@ -135,6 +137,8 @@ _service = Service(
         Route("POST", "/api/v1/csv/upload", _post_csv, ("filename",)),
         Route("GET", "/api/v1/uploads/{upload}", _get_upload),
         Route("GET", "/api/v1/status", _status),
+        *Uploads(_etcd, _keys).routes(),
+        *Imports(_etcd, _keys, _config).routes(),
     ],
     _etcd,
 )
