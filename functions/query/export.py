@@ -95,25 +95,40 @@ def plan_batches(spans: Sequence[Span], window: Window, most: int = BATCH_ROWS) 
         yield Batch(tuple(uuids), start, end)
 
 
-def rows_by_day(segments: Iterable[SegmentInfo]) -> dict[str, int]:
-    """Estimate the rows of each UTC day, YYYY-MM-DD, as if those of a segment were spread evenly.
+def estimate_days(spans: Iterable[Span], segments: Iterable[SegmentInfo]) -> dict[str, int]:
+    """Estimate the rows of each UTC day, YYYY-MM-DD, within the time of some GPU.
 
-    A single row of 1970 makes a segment fifty years long: the days between are not gone through for each.
+    By GPUs and by segments, the higher of both: where one had a gap, the other may know.
+    """
+    by_gpu = rows_by_day((s.first_ms, s.last_ms, s.records) for s in spans)
+    by_segment = rows_by_day((s.min_ms, s.max_ms, s.rows) for s in segments)
+    return {
+        datetime.fromtimestamp(day * 86400, UTC).strftime("%Y-%m-%d"): max(
+            round(max(rows, by_segment.get(day, 0.0))), 1
+        )
+        for day, rows in sorted(by_gpu.items())
+    }
+
+
+def rows_by_day(stretches: Iterable[tuple[int, int, int]]) -> dict[int, float]:
+    """Spread rows evenly over the days, since the epoch, of stretches of (first ms, last ms, rows).
+
+    A single row of 1970 makes a stretch fifty years long: the days between are not gone through for each.
     """
     edges: dict[int, float] = defaultdict(float)
-    #: From that day on: rows a day more, and segments more that cover it.
+    #: From that day on: rows a day more, and stretches more that cover it.
     steps: dict[int, tuple[float, int]] = defaultdict(lambda: (0.0, 0))
-    for s in segments:
-        first, last = s.min_ms // _DAY_MS, s.max_ms // _DAY_MS
+    for first_ms, last_ms, count in stretches:
+        first, last = first_ms // _DAY_MS, last_ms // _DAY_MS
         if first == last:
-            edges[first] += s.rows
+            edges[first] += count
             continue
-        per_ms = s.rows / (s.max_ms + 1 - s.min_ms)
-        edges[first] += per_ms * ((first + 1) * _DAY_MS - s.min_ms)
-        edges[last] += per_ms * (s.max_ms + 1 - last * _DAY_MS)
+        per_ms = count / (last_ms + 1 - first_ms)
+        edges[first] += per_ms * ((first + 1) * _DAY_MS - first_ms)
+        edges[last] += per_ms * (last_ms + 1 - last * _DAY_MS)
         for day, sign in ((first + 1, 1), (last, -1)):
-            rate, count = steps[day]
-            steps[day] = (rate + sign * per_ms * _DAY_MS, count + sign)
+            rate, covering = steps[day]
+            steps[day] = (rate + sign * per_ms * _DAY_MS, covering + sign)
     rows = dict(edges)
     rate, covering = 0.0, 0
     for day, after in itertools.pairwise(sorted(steps)):
@@ -121,10 +136,7 @@ def rows_by_day(segments: Iterable[SegmentInfo]) -> dict[str, int]:
         if covering:
             for covered in range(day, after):
                 rows[covered] = rows.get(covered, 0.0) + rate
-    return {
-        datetime.fromtimestamp(day * 86400, UTC).strftime("%Y-%m-%d"): max(round(rows[day]), 1)
-        for day in sorted(rows)
-    }
+    return rows
 
 
 def encode_stream(table: pa.Table) -> bytes:
@@ -170,7 +182,7 @@ class Export:
             "last_ms": max((s.last_ms for s in spans), default=None),
             "rows": sum(s.rows for s in segments),
             "queued": queued,
-            "days": rows_by_day(segments),
+            "days": estimate_days(spans, segments),
             "gpus": [
                 {"uuid": s.uuid, "first_ms": s.first_ms, "last_ms": s.last_ms, "records": s.records}
                 for s in spans
