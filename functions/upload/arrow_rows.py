@@ -37,21 +37,32 @@ def iter_rows(read: Read) -> Iterator[tuple[pa.Table, Report]]:
     source = CheckedStreams(read)
     rows = 0
     while not source.exhausted():
-        for batch in _iter_batches(source):
-            yield _check_batch(batch, rows)
-            rows += batch.num_rows
+        for table, report in _iter_stream(source, rows):
+            yield table, report
+            rows += report.rows
 
 
-def _iter_batches(source: CheckedStreams) -> Iterator[pa.RecordBatch]:
+def _iter_stream(source: CheckedStreams, first_row: int) -> Iterator[tuple[pa.Table, Report]]:
+    """Read the next stream. Its metadata may say of which `file` it is: an error then says so too."""
+    file = ""
     try:
         with pa.ipc.open_stream(source) as stream:
-            sources = check_schema(stream.schema)
+            file = (stream.schema.metadata or {}).get(b"file", b"").decode(errors="replace")[:1024]
+            names = check_schema(stream.schema)
             for batch in stream:
                 batch.validate(full=True)
                 if batch.num_rows:
-                    yield batch.select(sources)
+                    yield _check_batch(batch.select(names), first_row)
+                    first_row += batch.num_rows
     except (pa.ArrowException, OSError) as exc:
-        raise InvalidInput(f"the Arrow IPC stream cannot be read: {' '.join(str(exc).split())}") from exc
+        reason = " ".join(str(exc).split())
+        raise InvalidInput(f"{_said(file)}the Arrow IPC stream cannot be read: {reason}", file=file) from exc
+    except InvalidInput as exc:
+        raise InvalidInput(f"{_said(file)}{exc.message}", file=file, **exc.details) from exc
+
+
+def _said(file: str) -> str:
+    return f"{file}: " if file else ""
 
 
 def check_schema(schema: pa.Schema) -> list[str]:

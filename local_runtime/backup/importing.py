@@ -7,7 +7,7 @@ answered, and a crash in between is harmless.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,13 +18,12 @@ from local_runtime.backup.files import UPLOADS, read_json, write_json
 from local_runtime.backup.manifest import Manifest
 from local_runtime.backup.patience import patiently
 from local_runtime.backup.sources import (
-    PIECE_ROWS,
     Piece,
     Source,
+    check_source,
     find_sources,
-    group_rows,
+    iter_requests,
     iter_stream,
-    open_source,
     plan_pieces,
 )
 from shared.client import Client
@@ -39,8 +38,10 @@ class Journal:
     """What of an import is done; one for each pipeline, for a folder may be imported into several."""
 
     file: Path
-    #: By file: its size, how many of its row groups are durable, and the uploads they became.
-    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    #: By file: its size, and how many of its row groups are durable.
+    files: dict[str, dict[str, int]] = field(default_factory=dict)
+    #: What the import has become so far.
+    uploads: list[str] = field(default_factory=list)
     records_done: bool = False
     #: Why it could not be written down, if so.
     unwritable: str = ""
@@ -48,27 +49,22 @@ class Journal:
     def groups_done(self, source: Source) -> int:
         """Count the row groups of a file that are durable; a file that changed since begins anew."""
         known = self.files.get(source.name, {})
-        return int(known["groups"]) if known.get("bytes") == source.bytes else 0
+        return known["groups"] if known.get("bytes") == source.bytes else 0
 
-    def note(self, source: Source, groups: int, upload_id: str) -> None:
-        """Write down that a file's row groups are durable up to one."""
-        known = self.files.get(source.name, {})
-        uploads = known["uploads"] if known.get("bytes") == source.bytes else []
-        self.files[source.name] = {
-            "bytes": source.bytes,
-            "groups": groups,
-            "uploads": [*uploads, upload_id],
-        }
+    def note(self, request: Sequence[Piece], upload_id: str) -> None:
+        """Write down that pieces are durable, and the upload that they became."""
+        for piece in request:
+            self.files[piece.source.name] = {"bytes": piece.source.bytes, "groups": piece.groups[-1] + 1}
+        self.uploads.append(upload_id)
         self.save()
-
-    def uploads(self) -> list[str]:
-        """List the uploads that the import has become so far."""
-        return [upload for known in self.files.values() for upload in known["uploads"]]
 
     def save(self) -> None:
         """Write it, whole or not at all; where that cannot be, remember why."""
         try:
-            write_json(self.file, {"files": self.files, "records_done": self.records_done})
+            write_json(
+                self.file,
+                {"files": self.files, "uploads": self.uploads, "records_done": self.records_done},
+            )
         except OSError as exc:
             self.unwritable = exc.strerror or str(exc)
 
@@ -80,8 +76,8 @@ def open_journal(folder: Path, url: str) -> Journal:
     found = read_json(journal.file)
     if found is not None:
         try:
-            journal.files, journal.records_done = dict(found["files"]), bool(found["records_done"])
-            journal.uploads()
+            journal.files, journal.uploads = dict(found["files"]), list(found["uploads"])
+            journal.records_done = bool(found["records_done"])
         except (KeyError, TypeError) as exc:
             raise InvalidInput(f"{journal.file} is not what an import writes: delete it") from exc
     return journal
@@ -104,7 +100,13 @@ Tell = Callable[[int, int, int], None]
 
 
 def import_rows(
-    client: Client, folder: Path, manifest: Manifest | None, journal: Journal, tell: Tell
+    client: Client,
+    folder: Path,
+    manifest: Manifest | None,
+    journal: Journal,
+    *,
+    request_rows: int,
+    tell: Tell,
 ) -> Outcome:
     """Send what is not done yet; on return everything is durable in the queue.
 
@@ -113,30 +115,31 @@ def import_rows(
         PipelineError: Upload does not answer; what is done is done, and the next call goes on.
     """
     sources = find_sources(folder, manifest)
-    out = Outcome()
-    for source in sources:
-        tell(out.files, len(sources), out.rows)
-        file = open_source(source)
-        counts = group_rows(file)
-        done = journal.groups_done(source)
-        out.rows += sum(counts[:done])
-        for piece in plan_pieces(counts, done, PIECE_ROWS):
-            report = _send(client, source, file, piece)
-            journal.note(source, piece.groups[-1] + 1, report["upload_id"])
-            out.rows += piece.rows
-            out.nulled += report["values_nulled"]
-            out.warnings |= dict.fromkeys(report["warnings"])
-        out.files += 1
-    tell(out.files, len(sources), out.rows)
+    out = Outcome(files=len(sources))
+
+    def pieces() -> Iterator[Piece]:
+        for number, source in enumerate(sources):
+            tell(number, len(sources), out.rows)
+            counts, done = check_source(source), journal.groups_done(source)
+            out.rows += sum(counts[:done])
+            yield from plan_pieces(source, counts, done, request_rows)
+
+    for request in iter_requests(pieces(), request_rows):
+        name = (
+            f"{request[0].source.name} and {len(request) - 1} more" if request[1:] else request[0].source.name
+        )
+        report = patiently(partial(_send, client, name, request))
+        journal.note(request, report["upload_id"])
+        out.rows += sum(piece.rows for piece in request)
+        out.nulled += report["values_nulled"]
+        out.warnings |= dict.fromkeys(report["warnings"])
+    tell(len(sources), len(sources), out.rows)
     return out
 
 
-def _send(client: Client, source: Source, file: Any, piece: Piece) -> dict[str, Any]:
-    try:
-        answer = patiently(lambda: client.import_rows(source.name, iter_stream(file, piece)))
-    except InvalidInput as exc:
-        raise InvalidInput(f"{source.path}: {exc.message}", **exc.details) from exc
-    return dict(answer["data"])
+def _send(client: Client, name: str, request: Sequence[Piece]) -> dict[str, Any]:
+    stream = (block for piece in request for block in iter_stream(piece))
+    return dict(client.import_rows(name, stream)["data"])
 
 
 def import_records(client: Client, folder: Path, journal: Journal, out: Outcome) -> None:
@@ -166,11 +169,10 @@ def _iter_pages(file: Path) -> Iterator[bytes]:
 
 def is_known(client: Client, journal: Journal) -> bool:
     """Tell whether the pipeline knows the import that was begun: it may have been emptied since."""
-    uploads = journal.uploads()
-    if not uploads:
+    if not journal.uploads:
         return True
     try:
-        client.read_upload(uploads[-1])
+        client.read_upload(journal.uploads[-1])
     except NotFound:
         return False
     return True

@@ -15,10 +15,17 @@ from shared.errors import InvalidInput
 
 @click.command("import")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.option(
+    "--part-rows",
+    default=1_000_000,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="About so many rows at a time: a break costs that much.",
+)
 @click.option("--no-wait", is_flag=True, help="Do not wait until the rows can be queried.")
 @url_option(UPLOAD_URL, "the upload function")
 @json_option
-def import_(*, folder: Path, no_wait: bool, url: str, as_json: bool) -> None:
+def import_(*, folder: Path, part_rows: int, no_wait: bool, url: str, as_json: bool) -> None:
     """Bring the Parquet files in DIR back in: an export, or any with the columns of one.
 
     Each row keeps its version, so importing twice changes nothing, and what was uploaded later stays. After a
@@ -45,27 +52,27 @@ def import_(*, folder: Path, no_wait: bool, url: str, as_json: bool) -> None:
         journal = open_journal(folder, url)
         if not is_known(client, journal):
             _warn("the pipeline does not know of the import that was begun: it begins anew")
-            journal.files, journal.records_done = {}, False
+            journal.files, journal.uploads, journal.records_done = {}, [], False
         with progress_bar("importing") as show:
             out = import_rows(
                 client,
                 folder,
                 manifest,
                 journal,
-                lambda done, total, rows: show(done, total, f"{rows:,} rows"),
+                request_rows=part_rows,
+                tell=lambda done, total, rows: show(done, total, f"{rows:,} rows"),
             )
             import_records(client, folder, journal, out)
     except OSError as exc:
         raise InvalidInput(f"{exc.filename or folder}: {exc.strerror}") from exc
     for sentence in out.warnings:
         _warn(sentence)
-    uploads = journal.uploads()
     if journal.unwritable:
         _warn(f"{journal.file}: {journal.unwritable}: after a break everything is sent again, harmlessly")
     if not no_wait:
         with progress_bar("storing") as show:
-            for done, upload in enumerate(uploads):
-                show(done, len(uploads), "")
+            for done, upload in enumerate(journal.uploads):
+                show(done, len(journal.uploads), "")
                 wait_until_stored(client, upload)
     journal.file.unlink(missing_ok=True)
     state = "queued" if no_wait else "stored"
@@ -74,7 +81,7 @@ def import_(*, folder: Path, no_wait: bool, url: str, as_json: bool) -> None:
             "rows": out.rows,
             "files": out.files,
             "values_nulled": out.nulled,
-            "uploads": uploads,
+            "uploads": journal.uploads,
             "records_put": out.records_put,
             "records_present": out.records_present,
             "state": state,
