@@ -330,6 +330,38 @@ class Queue:
         )  # one revision for both
         return answer.reads[0].count, answer.reads[1].count
 
+    def size_of_upload(self, upload_id: str) -> tuple[int, int]:
+        """Count the messages of an upload, waiting or set aside, and their rows."""
+        messages = rows = 0
+        for prefix in (self._keys.ready_of(upload_id), self._keys.dead_of(upload_id)):
+            for item in self._iter_items(prefix):
+                messages, rows = messages + 1, rows + orjson.loads(item.value)["rows"]
+        return messages, rows
+
+    def drop_upload(self, upload_id: str) -> tuple[int, int]:
+        """Delete the messages of an upload, waiting, claimed or set aside; returns how many, and their rows.
+
+        A collector that holds one loses it: its move fails. One that moved it before did move it.
+        """
+        messages = rows = 0
+        for prefix, key_of in (
+            (self._keys.ready_of(upload_id), self._keys.ready),
+            (self._keys.dead_of(upload_id), self._keys.dead),
+        ):
+            for item in self._iter_items(prefix):
+                m = upload_id + "-" + item.key.removeprefix(prefix)
+                keys = (key_of(m), self._keys.payload(m), self._keys.claim(m))
+                there = Compare(item.key, "create", "=", item.create_revision)
+                if self._etcd.txn([there], [Delete(key) for key in keys]).succeeded:
+                    messages, rows = messages + 1, rows + orjson.loads(item.value)["rows"]
+        return messages, rows
+
+    def _iter_items(self, prefix: str) -> Iterator[KeyValue]:
+        start = prefix
+        while items := self._etcd.read(Get(start, prefix_end(prefix), PAGE)).items:
+            yield from items
+            start = items[-1].key + "\0"
+
     def revision(self) -> int:
         """Return the revision of the store now: a watch from the next one on misses nothing."""
         return self._etcd.read(Get(self._keys.queue_bell)).revision
