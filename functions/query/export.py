@@ -45,17 +45,20 @@ class TooManyRows(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What is known of one GPU's rows: when, both ends included, and about how many."""
+    """What is known of one GPU's rows: when, both ends included, and about how many.
+
+    Nobody counts them: each GPU is taken to have as many as the others.
+    """
 
     uuid: str
     first_ms: int
     last_ms: int
-    records: int
+    rows: int
 
     def rows_within(self, start_ms: int, end_ms: int) -> int:
         """Estimate how many of them lie in [start, end), as if they were spread evenly."""
         overlap = min(self.last_ms + 1, end_ms) - max(self.first_ms, start_ms)
-        return max(-(-self.records * overlap // (self.last_ms + 1 - self.first_ms)), 0)
+        return max(-(-self.rows * overlap // (self.last_ms + 1 - self.first_ms)), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,7 @@ def estimate_days(spans: Iterable[Span], segments: Iterable[SegmentInfo]) -> dic
 
     By GPUs and by segments, the higher of both: where one had a gap, the other may know.
     """
-    by_gpu = rows_by_day((s.first_ms, s.last_ms, s.records) for s in spans)
+    by_gpu = rows_by_day((s.first_ms, s.last_ms, s.rows) for s in spans)
     by_segment = rows_by_day((s.min_ms, s.max_ms, s.rows) for s in segments)
     return {
         datetime.fromtimestamp(day * 86400, UTC).strftime("%Y-%m-%d"): max(
@@ -184,8 +187,7 @@ class Export:
             "queued": queued,
             "days": estimate_days(spans, segments),
             "gpus": [
-                {"uuid": s.uuid, "first_ms": s.first_ms, "last_ms": s.last_ms, "records": s.records}
-                for s in spans
+                {"uuid": s.uuid, "first_ms": s.first_ms, "last_ms": s.last_ms, "rows": s.rows} for s in spans
             ],
         }
         return data_response(data)
@@ -204,9 +206,13 @@ class Export:
         summary = read_again(self._gpus().read)
         if summary is None:
             return []
-        names = ("uuid", "first_ms", "last_ms", "records")
+        names = ("uuid", "first_ms", "last_ms")
         columns = [summary.column(name).to_pylist() for name in names]
-        return [Span(*values) for values in sorted(zip(*columns, strict=True))]
+        rows = -(-sum(s.rows for s in self._store().index().segments) // summary.num_rows)
+        return [
+            Span(uuid, first_ms, last_ms, rows)
+            for uuid, first_ms, last_ms in sorted(zip(*columns, strict=True))
+        ]
 
     def _iter_streams(self, batches: Iterable[Batch]) -> Iterator[bytes]:
         rows = 0

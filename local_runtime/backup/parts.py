@@ -18,12 +18,13 @@ class Gpu:
     uuid: str
     first_ms: int
     last_ms: int
-    records: int
+    #: About how many.
+    rows: int
 
     def rows_within(self, start_ms: int, end_ms: int) -> float:
         """Estimate how many of its rows lie in [start, end), as if they were spread evenly."""
         overlap = min(self.last_ms + 1, end_ms) - max(self.first_ms, start_ms)
-        return max(self.records * overlap / (self.last_ms + 1 - self.first_ms), 0.0)
+        return max(self.rows * overlap / (self.last_ms + 1 - self.first_ms), 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,8 @@ from types import SimpleNamespace
 import pyarrow.dataset as ds
 import pytest
 
-from shared.etcd import Delete, Get, prefix_end
+from shared.etcd import Delete, Get, Put, prefix_end
+from shared.keys import Keys
 from tests.csvs import long, long_row, wide, wide_history, wide_row
 from tests.functions import ROOT, running
 
@@ -34,11 +35,18 @@ def target(etcd_endpoint, tmp_path_factory):
         yield SimpleNamespace(**functions, **where)
 
 
+def empty(pipeline, etcd):
+    prefix = pipeline.prefix + "/"
+    for item in etcd.read(Get(prefix, prefix_end(prefix))).items:
+        etcd.txn([], [Delete(item.key)])
+    # Query looks at the index again when the bell rings.
+    etcd.txn([], [Put(Keys(pipeline.prefix).store_bell, b"{}")])
+
+
 @pytest.fixture
 def emptied(target, etcd):
     """The second pipeline, with nothing in it."""
-    for item in etcd.read(Get(target.prefix + "/", prefix_end(target.prefix + "/"))).items:
-        etcd.txn([], [Delete(item.key)])
+    empty(target, etcd)
     return target
 
 
@@ -220,8 +228,7 @@ def test_a_resumed_import_sends_only_what_is_left(filled, emptied, tmp_path):
 def test_an_import_begun_into_a_pipeline_that_was_emptied_begins_anew(filled, emptied, etcd, tmp_path):
     exported = ok(export_of(filled, tmp_path, "--part-rows", "40"))
     assert import_into(emptied, tmp_path, "--part-rows", "40", program=dying(7)).returncode < 0
-    for item in etcd.read(Get(emptied.prefix + "/", prefix_end(emptied.prefix + "/"))).items:
-        etcd.txn([], [Delete(item.key)])
+    empty(emptied, etcd)
     done = import_into(emptied, tmp_path)
     assert "begins anew" in done.stderr
     assert collect(emptied)["rows"] == exported["rows"]
