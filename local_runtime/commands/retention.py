@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from local_runtime.cli import EXIT_FAILED
 from local_runtime.commands.bars import format_bytes
 from local_runtime.commands.output import (
     COLLECT_URL,
@@ -21,10 +22,10 @@ from shared.client import Client, Json
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @url_option(COLLECT_URL, "the collect function")
 @json_option
-def retention(*, dry_run: bool, yes: bool, url: str, as_json: bool) -> None:
+def retention(*, dry_run: bool, yes: bool, url: str, as_json: bool) -> int:
     """Show what retention keeps, by day of upload, and delete what is past it.
 
-    The cron tick does that by itself every so often; this does it now.
+    The cron tick does that by itself; this does it now. Exit status 1 when collect would not, and says why.
     """
     client = Client(url)
     answer = client.read_retention()
@@ -41,6 +42,10 @@ def retention(*, dry_run: bool, yes: bool, url: str, as_json: bool) -> None:
         click.echo(f"{_count(expired)} would go" if expired else "nothing is past retention")
     if as_json:
         print_json(answer)
+    refused = answer["data"].get("note")
+    if refused:
+        click.secho(f"warning: {refused}", fg="yellow", err=True)
+    return EXIT_FAILED if refused else 0
 
 
 def _print(data: Json) -> None:
@@ -62,8 +67,6 @@ def _print(data: Json) -> None:
         print_table(["DAY", "SEGMENTS", "ROWS", "SIZE", "UPLOADS", ""], rows, title=title)
     else:
         click.echo(f"{title}; nothing is stored")
-    if data.get("note"):
-        click.echo(str(data["note"]))
 
 
 def _count(days: list[Json]) -> str:

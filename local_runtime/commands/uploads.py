@@ -70,7 +70,7 @@ def show(*, upload_id: str, url: str, as_json: bool) -> None:
 @url_option(UPLOAD_URL, "the upload function")
 @json_option
 def delete(*, upload_id: str, dry_run: bool, yes: bool, url: str, as_json: bool) -> None:
-    """Undo an upload: its rows go, and what they had overwritten counts again."""
+    """Undo an upload: all its rows go. Values that it had overwritten do not come back."""
     client = Client(url)
     answer = client.delete_upload(upload_id, dry_run=True)
     if not dry_run:
