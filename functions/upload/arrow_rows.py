@@ -6,6 +6,7 @@ stream; only a metric outside its range becomes null, as it does everywhere.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,15 +16,16 @@ import pyarrow.compute as pc
 from functions.upload.arrow_stream import CheckedStreams, Read
 from shared.clock import MAX_TIME_MS
 from shared.errors import InvalidInput
-from shared.fields import Source, find_source, own_source
-from shared.ingest.cells import MAX_LABEL_CHARACTERS
+from shared.fields import FIELDS, find_source, own_source
+from shared.ingest.cells import MAX_LABEL_CHARACTERS, bad_cells
 from shared.ingest.reader import summarise
 from shared.ingest.report import Report
-from shared.ingest.values import MAX_METRICS, check_range
+from shared.ingest.values import MAX_METRICS
 from shared.messages import find_bad_version
 from shared.records import KEY, LABELS, RESERVED, TEXT, TIMESTAMP, VERSION
 
 _EXPECTED = {"uuid": "text", "timestamp": "timestamp[ms, UTC]", "upload_id": "text"}
+_NO_NUMBER = pa.scalar(None, pa.float64())
 _WHOLE = {"received_at": pa.int64(), "number": pa.int32()}
 
 
@@ -54,7 +56,7 @@ def _iter_stream(source: CheckedStreams, first_row: int) -> Iterator[tuple[pa.Ta
                 if batch.num_rows:
                     yield _check_batch(batch.select(names), first_row)
                     first_row += batch.num_rows
-    except (pa.ArrowException, OSError) as exc:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as exc:
         reason = " ".join(str(exc).split())
         raise InvalidInput(f"{_said(file)}the Arrow IPC stream cannot be read: {reason}", file=file) from exc
     except InvalidInput as exc:
@@ -181,14 +183,26 @@ def _texts(name: str, values: pa.Array) -> pa.Array:
 
 
 def _metric(name: str, values: pa.Array, first_row: int, report: Report) -> pa.Array:
-    source: Source | None = find_source(name) or own_source(name)
-    if source is None:
-        raise _wrong(name, "cannot be a metric")
+    """Make null what lies outside the range of a metric; NaN is what some writers have for null.
 
-    def numbers() -> pa.Array:
-        return pa.array(range(first_row + 1, first_row + 1 + len(values)), pa.int64())
-
-    checked, bad, count = check_range(_cast(name, values, pa.float64()), source, numbers, name)
+    DCGM's blanks are nothing special here: a record that was stored holds none, but may hold such a number.
+    """
+    low, high = _range_of(name)
+    numbers = _cast(name, values, pa.float64())
+    numbers = pc.if_else(pc.is_nan(numbers), _NO_NUMBER, numbers)
+    inside = pc.and_(pc.greater_equal(numbers, low), pc.less_equal(numbers, high))
+    bad = pc.invert(pc.fill_null(pc.and_(inside, pc.is_finite(numbers)), True))  # noqa: FBT003
+    count = pc.sum(bad).as_py() or 0
+    if not count:
+        return numbers
+    rows = pa.array(range(first_row + 1, first_row + 1 + len(values)), pa.int64())
     report.nulled += count
-    report.note(bad)
-    return checked
+    report.note(
+        bad_cells(numbers, bad, rows, name, f"out of range: {name} lies between {low:g} and {high:g}")
+    )
+    return pc.if_else(bad, _NO_NUMBER, numbers)
+
+
+def _range_of(name: str) -> tuple[float, float]:
+    field = FIELDS.get(name)
+    return (-math.inf, math.inf) if field is None else (field.minimum, field.maximum)
