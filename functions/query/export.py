@@ -220,7 +220,7 @@ class Export:
             for table in self._iter_tables(batch):
                 rows += table.num_rows
                 yield encode_stream(table)
-        yield _encode_end(rows)
+        yield encode_end(rows)
 
     def _iter_tables(self, batch: Batch) -> Iterator[pa.Table]:
         """Read a batch, in as many pieces as it takes: estimates are off where records come in clumps."""
@@ -247,7 +247,8 @@ class Export:
         return collapse(concat(held)) if held else None
 
 
-def _encode_end(rows: int) -> bytes:
+def encode_end(rows: int) -> bytes:
+    """Write the stream that ends an answer: no rows, and how many there were before."""
     sink = pa.BufferOutputStream()
     schema = pa.schema([], metadata={"end": "true", "rows": str(rows)})
     with pa.ipc.new_stream(sink, schema):

@@ -8,6 +8,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -75,6 +76,14 @@ def filled(pipeline):
     return pipeline
 
 
+@pytest.fixture(scope="module")
+def whole(filled, tmp_path_factory):
+    """An export of it in several parts."""
+    folder = tmp_path_factory.mktemp("whole")
+    ok(export_of(filled, folder, "--part-rows", "40"))
+    return folder
+
+
 def collect(pipeline):
     status, body, _ = pipeline.collect.call("POST", "/collect")
     assert status == 200
@@ -117,6 +126,11 @@ def rows_of(folder):
     return sorted(out, key=str)
 
 
+def keys_of(folder):
+    """The natural keys of all rows."""
+    return {(dict(r[1:])["uuid"], dict(r[1:])["timestamp"]) for r in rows_of(folder)}
+
+
 def answers(pipeline):
     """What queries answer: every GPU, every record."""
     gpus = pipeline.query.get("/api/v1/gpus")[1]["data"]
@@ -145,11 +159,10 @@ def test_what_is_exported_and_imported_answers_the_same(filled, emptied, tmp_pat
     assert rows_of(third) == rows_of(first)
 
 
-def test_later_uploads_stay_when_an_older_export_comes_in(filled, emptied, tmp_path):
-    ok(export_of(filled, tmp_path / "x"))
+def test_later_uploads_stay_when_an_older_export_comes_in(filled, whole, emptied):
     newer = wide([wide_row(host="node-a", util="77", temp="", power="")])
     assert emptied.upload.upload(newer)[0] == 200
-    ok(import_into(emptied, tmp_path / "x"))
+    ok(import_into(emptied, whole))
     collect(emptied)
     record = answers(emptied)[1]["GPU-node-a-0"]
     before = answers(filled)[1]["GPU-node-a-0"]
@@ -185,14 +198,13 @@ def test_the_files_are_plain_parquet_by_day(filled, tmp_path):
     assert one_day.equals(one_day.sort_by(KEY[:2]))
 
 
-@pytest.mark.parametrize("number", [1, 2, 3, 5, 8, 9, 10, 11, 12, 13, 17, 22, 27, 30])
-def test_an_export_killed_anywhere_goes_on(filled, tmp_path, number):
-    broken, whole = tmp_path / "broken", tmp_path / "whole"
+@pytest.mark.parametrize("number", [1, 2, 4, 8, 9, 11, 14, 23, 30])
+def test_an_export_killed_anywhere_goes_on(filled, whole, tmp_path, number):
+    broken = tmp_path / "broken"
     options = ("--part-rows", "40")
     done = export_of(filled, broken, *options, program=dying(number))
     assert done.returncode == -signal.SIGKILL
     ok(export_of(filled, broken, *options))
-    ok(export_of(filled, whole, *options))
     assert rows_of(broken) == rows_of(whole)
     assert not list(broken.rglob("*.tmp"))
     listed = json.loads((broken / "manifest.json").read_text())["done"]
@@ -201,37 +213,58 @@ def test_an_export_killed_anywhere_goes_on(filled, tmp_path, number):
     }
 
 
-@pytest.mark.parametrize("number", [1, 2, 4, 6, 9])
-def test_an_import_killed_anywhere_goes_on(filled, emptied, tmp_path, number):
-    folder, again = tmp_path / "x", tmp_path / "again"
-    exported = ok(export_of(filled, folder, "--part-rows", "40"))
+@pytest.mark.parametrize("number", [1, 3, 4, 6, 9])
+def test_an_import_killed_anywhere_goes_on(filled, whole, emptied, tmp_path, number):
     options = ("--part-rows", "40")
-    done = import_into(emptied, folder, *options, program=dying(number))
+    done = import_into(emptied, whole, *options, program=dying(number))
     assert done.returncode == -signal.SIGKILL
-    imported = ok(import_into(emptied, folder, *options))
-    assert imported["rows"] == exported["rows"]
+    assert ok(import_into(emptied, whole, *options))["rows"] == len(rows_of(whole))
     collect(emptied)
     assert answers(emptied) == answers(filled)
-    ok(export_of(emptied, again))
-    assert rows_of(again) == rows_of(folder)
-    assert not list(folder.glob(".import-*"))
+    ok(export_of(emptied, tmp_path))
+    assert rows_of(tmp_path) == rows_of(whole)
+    assert not list(whole.glob(".import-*"))
 
 
-def test_a_resumed_import_sends_only_what_is_left(filled, emptied, tmp_path):
-    ok(export_of(filled, tmp_path, "--part-rows", "40"))
-    assert import_into(emptied, tmp_path, "--part-rows", "40", program=dying(7)).returncode < 0
-    sent = json.loads(next(tmp_path.glob(".import-*")).read_text())["uploads"]
+def test_a_resumed_import_sends_only_what_is_left(whole, emptied):
+    assert import_into(emptied, whole, "--part-rows", "40", program=dying(7)).returncode < 0
+    sent = json.loads(next(whole.glob(".import-*")).read_text())["uploads"]
     assert len(sent) >= 2
-    assert ok(import_into(emptied, tmp_path, "--part-rows", "40"))["uploads"][: len(sent)] == sent
+    assert ok(import_into(emptied, whole, "--part-rows", "40"))["uploads"][: len(sent)] == sent
 
 
-def test_an_import_begun_into_a_pipeline_that_was_emptied_begins_anew(filled, emptied, etcd, tmp_path):
-    exported = ok(export_of(filled, tmp_path, "--part-rows", "40"))
-    assert import_into(emptied, tmp_path, "--part-rows", "40", program=dying(7)).returncode < 0
+def test_an_import_begun_into_a_pipeline_that_was_emptied_begins_anew(whole, emptied, etcd):
+    assert import_into(emptied, whole, "--part-rows", "40", program=dying(7)).returncode < 0
     empty(emptied, etcd)
-    done = import_into(emptied, tmp_path)
+    done = import_into(emptied, whole)
     assert "begins anew" in done.stderr
-    assert collect(emptied)["rows"] == exported["rows"]
+    assert collect(emptied)["rows"] == len(rows_of(whole))
+
+
+def test_nothing_is_lost_while_the_store_is_compacted_and_overwritten(whole, emptied, tmp_path):
+    ok(import_into(emptied, whole))
+    collect(emptied)
+    done = threading.Event()
+
+    def churn():
+        tick = {
+            "ce-specversion": "1.0",
+            "ce-id": "1",
+            "ce-type": "dev.knative.sources.ping",
+            "ce-source": "/x",
+        }
+        while not done.is_set():
+            emptied.upload.upload(wide_history(3, 60, host="node-a"))
+            emptied.collect.call("POST", "/", headers=tick, body=b"{}")
+
+    thread = threading.Thread(target=churn)
+    thread.start()
+    try:
+        ok(export_of(emptied, tmp_path, "--part-rows", "3"))
+    finally:
+        done.set()
+        thread.join()
+    assert keys_of(tmp_path) == keys_of(whole)
 
 
 def test_a_finished_export_is_kept_unless_told(filled, tmp_path):
@@ -266,11 +299,10 @@ def test_a_damaged_file_is_refused_by_name(filled, emptied, tmp_path):
     assert "damaged" in done.stderr
 
 
-def test_rows_that_came_after_the_beginning_are_not_in_a_resumed_export(filled, emptied, tmp_path):
+def test_rows_that_came_after_the_beginning_are_not_in_a_resumed_export(whole, emptied, tmp_path):
     """But rows that were overwritten meanwhile are not lost: the newer ones stand in for them."""
     folder = tmp_path / "x"
-    ok(export_of(filled, tmp_path / "all"))
-    ok(import_into(emptied, tmp_path / "all"))
+    ok(import_into(emptied, whole))
     collect(emptied)
     assert export_of(emptied, folder, "--part-rows", "40", program=dying(12)).returncode < 0
     emptied.upload.upload(wide_history(3, 40, host="node-a"))
@@ -283,8 +315,7 @@ def test_rows_that_came_after_the_beginning_are_not_in_a_resumed_export(filled, 
     until = json.loads((folder / "manifest.json").read_text())["until_ms"]
     later = [dict(r[1:]) for r in rows if dict(r[1:])["received_at"] >= until]
     assert all(r["uuid"].startswith("GPU-node-a-") and r["timestamp"].hour == 10 for r in later)
-    keys = {(dict(r[1:])["uuid"], dict(r[1:])["timestamp"]) for r in rows}
-    assert keys == {(dict(r[1:])["uuid"], dict(r[1:])["timestamp"]) for r in rows_of(tmp_path / "all")}
+    assert keys_of(folder) == keys_of(whole)
 
 
 def test_an_empty_pipeline_exports_nothing_and_that_can_be_imported(emptied, tmp_path):
@@ -292,7 +323,7 @@ def test_an_empty_pipeline_exports_nothing_and_that_can_be_imported(emptied, tmp
     assert ok(import_into(emptied, tmp_path))["rows"] == 0
 
 
-def test_uploads_are_listed_newest_first_page_by_page(filled, emptied, tmp_path):
+def test_uploads_are_listed_newest_first_page_by_page(filled, whole, emptied):
     status, body = filled.upload.get("/api/v1/uploads")
     listed = body["data"]
     assert [u["filename"] for u in listed] == [f"{n}.csv" for n in reversed(range(6))]
@@ -306,8 +337,7 @@ def test_uploads_are_listed_newest_first_page_by_page(filled, emptied, tmp_path)
         paged += body["data"]
         before = body["next"]
     assert paged == listed
-    ok(export_of(filled, tmp_path))
-    ok(import_into(emptied, tmp_path))
+    ok(import_into(emptied, whole))
     back = emptied.upload.get("/api/v1/uploads")[1]["data"]
     assert all(u["imported"] for u in back)
     assert [u["upload_id"] for u in back[1:]] == [u["upload_id"] for u in listed]
