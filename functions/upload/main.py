@@ -14,7 +14,9 @@ import orjson
 from flask import Request, Response
 
 from functions.upload.body import Body
+from functions.upload.imports import Imports
 from functions.upload.pipeline import Pipeline
+from functions.upload.uploads import Uploads
 from shared import clock
 from shared.errors import InvalidInput, NotFound, Transient
 from shared.http import EtcdHolder, Route, Service, data_response, json_response, start
@@ -179,6 +181,8 @@ _service = Service(
         Route("GET", "/api/v1/uploads/{upload}", _get_upload),
         Route("DELETE", "/api/v1/uploads/{upload}", _delete_upload, ("dry_run",)),
         Route("GET", "/api/v1/status", _status),
+        *Uploads(_etcd, _keys).routes(),
+        *Imports(_etcd, _keys, _config, _gate).routes(),
     ],
     _etcd,
 )
