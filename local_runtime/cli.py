@@ -29,6 +29,7 @@ _COMMANDS = {
     "gpus": "List the GPUs.",
     "telemetry": "Print the records of one GPU.",
     "status": "Show how the functions and the queue are doing.",
+    "dead": "List, look into, replay or drop dead letters.",
     "uploads": "List, show and undo uploads.",
     "export": "Write everything stored into Parquet files.",
     "import": "Bring exported files back in.",

@@ -76,8 +76,12 @@ class Client:
         Raises:
             PipelineError: Of the class that goes with the status, or Transient when nothing answers.
         """
+        return self.send("GET", path, **parameters)
+
+    def send(self, method: str, path: str, **parameters: str | int | None) -> Json:
+        """Send a request without a body; as `read` for any method."""
         with self._failures():
-            answer = self._http.request("GET", self._address(path, parameters), timeout=_timeout(_IDLE_S))
+            answer = self._http.request(method, self._address(path, parameters), timeout=_timeout(_IDLE_S))
             return self._parse(answer.status, answer.data)
 
     @contextmanager

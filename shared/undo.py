@@ -27,6 +27,7 @@ from shared.errors import NotFound
 from shared.etcd import Etcd, Get, Put, prefix_end
 from shared.keys import Keys
 from shared.queue import Queue
+from shared.queue.uploads import drop_upload, size_of_upload
 from shared.records import chunk
 from shared.store.read import SegmentGone, Store
 from shared.store.replace import replace
@@ -89,7 +90,7 @@ class Undo:
         self.look_for(upload_id)
         mark = self._read_mark(upload_id)
         out = Undone(upload_id=upload_id, state=str(mark.get("state", "would be deleted")))
-        out.messages, out.rows = self._queue.size_of_upload(upload_id)
+        out.messages, out.rows = size_of_upload(self._etcd, self._keys, upload_id)
         for _, table in self._iter_holding(upload_id):
             out.add(_rows_of(table, upload_id, own=True))
         return out
@@ -130,7 +131,7 @@ class Undo:
 
     def _go_on(self, upload_id: str, mark: dict[str, object], deadline: float) -> Undone:
         out = Undone(upload_id=upload_id, state="deleting")
-        out.messages, out.rows = self._queue.drop_upload(upload_id)
+        out.messages, out.rows = drop_upload(self._etcd, self._keys, upload_id)
         done = self._clear_store(upload_id, out, deadline)
         mark = {**mark, "rows": int(str(mark["rows"])) + out.rows}
         if done:

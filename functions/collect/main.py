@@ -12,6 +12,7 @@ from typing import Any
 import functions_framework
 from flask import Request, Response
 
+from functions.collect import dead
 from functions.collect.drain import Drain
 from functions.collect.events import MESSAGES_TYPE, parse_messages
 from functions.collect.housekeeping import Housekeeping
@@ -21,6 +22,8 @@ from shared.errors import InvalidInput
 from shared.http import EtcdHolder, Route, Service, data_response, read_body, start
 from shared.keys import Keys
 from shared.queue import Queue
+from shared.queue.dead import DeadLetters
+from shared.queue.gate import Gauge
 from shared.store.read import Store
 
 log = logging.getLogger(__name__)
@@ -50,7 +53,7 @@ def _queue() -> Queue:
 @cache
 def _drain() -> Drain:
     def make_mover() -> Mover:
-        return Mover(_etcd(), _keys, _queue(), _config.visibility_timeout)
+        return Mover(_etcd(), _keys, _queue(), _config.visibility_timeout, _config.max_attempts)
 
     return Drain(_queue(), make_mover, _config.collect_workers)
 
@@ -58,13 +61,13 @@ def _drain() -> Drain:
 @cache
 def _housekeeping() -> Housekeeping:
     store = Store(_etcd(), _keys, _CACHE_BYTES)
-    quota_bytes = _config.etcd_quota_bytes or 2**31
+    gauge = Gauge(_etcd(), _queue(), _config.endpoints(), _config.etcd_quota_bytes)
     return Housekeeping(
         _etcd(),
         _keys,
         store,
         _config,
-        quota_bytes=lambda: quota_bytes,
+        quota_bytes=gauge.read_quota,
         now_ms=clock.now_ms,
     )
 
@@ -131,6 +134,7 @@ _service = Service(
         Route("POST", "/collect", _by_hand),
         Route("GET", "/retention", lambda _request: data_response(_housekeeping().survey())),
         Route("POST", "/retention", lambda _request: data_response(_housekeeping().sweep())),
+        *dead.build_routes(lambda: DeadLetters(_etcd(), _keys)),
     ],
     _etcd,
 )

@@ -27,6 +27,7 @@ from shared.http import Route, data_response
 from shared.keys import Keys, is_upload_id, new_upload_id
 from shared.messages import Origin
 from shared.queue import Queue
+from shared.queue.gate import Gate
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +48,11 @@ _LISTS = {"errors": dict, "warnings": str}
 class Imports:
     """The routes of importing."""
 
-    def __init__(self, etcd: Callable[[], Etcd], keys: Keys, config: Settings) -> None:
+    def __init__(
+        self, etcd: Callable[[], Etcd], keys: Keys, config: Settings, gate: Callable[[], Gate]
+    ) -> None:
         self._etcd = etcd
+        self._gate = gate
         self._keys = keys
         self._config = config
 
@@ -62,6 +66,7 @@ class Imports:
     def _post_rows(self, request: Request) -> Response:
         began = time.monotonic()
         received_ms = clock.now_ms()
+        self._gate().check()
         body = Body(request, self._config.max_upload_size, (ARROW_TYPE,))
         origin = Origin(
             upload_id=new_upload_id(received_ms),
@@ -69,7 +74,7 @@ class Imports:
             cluster=self._config.cluster_id,
             traceparent=request.headers.get("traceparent", "")[:64],
         )
-        pipeline = Pipeline(Queue(self._etcd(), self._keys), self._keys, origin)
+        pipeline = Pipeline(Queue(self._etcd(), self._keys), self._keys, origin, self._gate().admit)
         with pipeline.publishing():
             for table, report in iter_rows(body.read):
                 pipeline.take(encode_all(table, origin, pipeline.messages, _DECODED_BYTES), report)

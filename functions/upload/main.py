@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from dataclasses import asdict
+from functools import cache
 from typing import Any
 
 import functions_framework
@@ -23,6 +24,8 @@ from shared.ingest.report import format_ms
 from shared.keys import Keys, is_upload_id, new_upload_id
 from shared.messages import Origin
 from shared.queue import Depth, Queue
+from shared.queue.admission import Limits
+from shared.queue.gate import Gate, Gauge
 
 log = logging.getLogger(__name__)
 
@@ -68,9 +71,22 @@ class _CachedDepth:
 _depth = _CachedDepth()
 
 
+@cache
+def _gauge() -> Gauge:
+    etcd = _etcd()
+    return Gauge(etcd, Queue(etcd, _keys), _config.endpoints(), _config.etcd_quota_bytes)
+
+
+@cache
+def _gate() -> Gate:
+    limits = Limits(messages=_config.max_queue_messages, bytes=_config.max_queue_bytes)
+    return Gate(_gauge().read, limits)
+
+
 def _post_csv(request: Request) -> Response:
     began = time.monotonic()
     received_ms = clock.now_ms()
+    _gate().check()
     body = Body(request, _config.max_upload_size)
     origin = Origin(
         upload_id=new_upload_id(received_ms),
@@ -78,7 +94,7 @@ def _post_csv(request: Request) -> Response:
         cluster=_config.cluster_id,
         traceparent=request.headers.get("traceparent", "")[:64],
     )
-    pipeline = Pipeline(Queue(_etcd(), _keys), _keys, origin)
+    pipeline = Pipeline(Queue(_etcd(), _keys), _keys, origin, _gate().admit)
     layout = pipeline.run(body.read)
     for sentence in body.warnings:
         pipeline.report.warn(sentence)
@@ -166,7 +182,7 @@ _service = Service(
         Route("DELETE", "/api/v1/uploads/{upload}", _delete_upload, ("dry_run",)),
         Route("GET", "/api/v1/status", _status),
         *Uploads(_etcd, _keys).routes(),
-        *Imports(_etcd, _keys, _config).routes(),
+        *Imports(_etcd, _keys, _config, _gate).routes(),
     ],
     _etcd,
 )

@@ -8,7 +8,7 @@ durable: where the record is, the upload is whole.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -74,8 +74,10 @@ def _parsers() -> ThreadPoolExecutor:
 class Pipeline:
     """Takes one upload from its bytes to its messages; for one thread."""
 
-    def __init__(self, queue: Queue, keys: Keys, origin: Origin) -> None:
+    def __init__(self, queue: Queue, keys: Keys, origin: Origin, admit: Callable[[int], None]) -> None:
+        """Make a pipeline; `admit` is told the bytes of each message before it is put, and may refuse."""
         self._queue = queue
+        self._admit = admit
         self._keys = keys
         self._origin = origin
         self.report = Report()
@@ -93,7 +95,9 @@ class Pipeline:
         Raises:
             NotCsv: Nothing was published.
             NothingAccepted: Nothing was published; carries the report.
-            Transient: etcd is away. Says how many messages are durable; uploading again is harmless.
+            Transient: etcd is away, or the queue is full. Says how many rows are durable; uploading again
+                is harmless.
+            NoSpace: etcd is full; likewise.
         """
         text, rest, line = read_header(read)
         layout = parse_header(text)
@@ -152,6 +156,7 @@ class Pipeline:
         last = self._held
         also = [Put(self._keys.upload(self._origin.upload_id), orjson.dumps(record))]
         try:
+            self._admit(len(last.payload))
             self._queue.publish(last.id, last.payload, rows=last.rows, also=also)
         except (Transient, NoSpace) as exc:
             raise self._explained(exc) from exc
@@ -175,6 +180,7 @@ class Pipeline:
             self.messages += 1
 
     def _publish(self, message: Encoded) -> int:
+        self._admit(len(message.payload))
         self._queue.publish(message.id, message.payload, rows=message.rows)
         return message.rows
 
@@ -192,11 +198,15 @@ class Pipeline:
 
     def _explained(self, exc: PipelineError) -> PipelineError:
         self._settle()
-        return type(exc)(
+        explained = type(exc)(
             f"{exc.message}; upload the whole file again: rows that are safe already change nothing",
+            **exc.details,
             upload_id=self._origin.upload_id,
             records_safe=self._safe_rows,
         )
+        if isinstance(exc, Transient) and isinstance(explained, Transient):
+            explained.retry_after_s = exc.retry_after_s
+        return explained
 
     def _nothing(self) -> str:
         if not self.report.rows:

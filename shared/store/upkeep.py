@@ -32,7 +32,7 @@ def decide_defragment(members: Mapping[str, MemberStatus], quota_bytes: int) -> 
     worth: dict[str, int] = {}
     for endpoint, status in members.items():
         free = status.db_size_bytes - status.db_in_use_bytes
-        near = status.db_size_bytes > _FILE_SHARE * quota_bytes and free > quota_bytes // 10
+        near = 0 < _FILE_SHARE * quota_bytes < status.db_size_bytes and free > quota_bytes // 10
         if near or (status.db_size_bytes > _SMALL_BYTES and free > status.db_size_bytes // 2):
             worth[endpoint] = free
     return max(worth, key=lambda e: worth[e], default=None)
@@ -46,7 +46,7 @@ def keep_up(
     Args:
         etcd: All members.
         maintenance: The setting ETCD_MAINTENANCE.
-        quota_bytes: What a member's file may grow to.
+        quota_bytes: What a member's file may grow to; none where it is not positive.
         history: The revision before which etcd may forget; None: nothing is old enough.
     """
     if maintenance == "off":
@@ -63,7 +63,7 @@ def keep_up(
         size = members[endpoint].db_size_bytes
         log.info("defragmented %s", endpoint, extra={"action": "defragmented", "bytes": size})
     sizes = [m.db_size_bytes for m in members.values()]
-    if sizes and max(sizes) < _SPACE_SHARE * quota_bytes and etcd.has_space_alarm():
+    if sizes and (quota_bytes <= 0 or max(sizes) < _SPACE_SHARE * quota_bytes) and etcd.has_space_alarm():
         etcd.disarm_space_alarm()
         log.warning("there is space again: took the alarm NOSPACE back", extra={"action": "alarm_disarmed"})
 

@@ -69,3 +69,4 @@ def test_one_member_is_defragmented_where_it_is_worth_it():
     assert decide_defragment({"a": member(6500, 5500)}, quota) == "a"
     assert decide_defragment({"a": member(6500, 6000)}, quota) is None
     assert decide_defragment({}, quota) is None
+    assert decide_defragment({"a": member(60, 1)}, -1) is None
