@@ -110,7 +110,9 @@ class Mover:
             Exception: A defect. What was claimed is given back, and the attempt counts.
         """
         try:
-            return self._move(messages)
+            # Extended while it is at work: slow is not dead.
+            with self._lease.held():
+                return self._move(messages)
         except (Transient, NoSpace):
             lease = self._lease.forget()
             if lease:
