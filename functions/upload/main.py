@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache
 from typing import Any
@@ -17,53 +18,52 @@ from functions.upload.body import Body
 from functions.upload.pipeline import Pipeline
 from shared import clock
 from shared.errors import InvalidInput, NotFound, Transient
+from shared.etcd_metrics import MEMORY, read_metrics
 from shared.http import EtcdHolder, Route, Service, data_response, start
 from shared.keys import Keys, is_upload_id, new_upload_id
 from shared.messages import Origin
-from shared.queue import Depth, Queue
+from shared.queue import Queue
 from shared.queue.admission import Limits
 from shared.queue.gate import Gate, Gauge
 
 log = logging.getLogger(__name__)
 
-#: Seconds for which status answers the depth it counted last.
-_DEPTH_CACHE_S = 1.0
-_DEPTH_WAIT_S = 2.6
+#: Seconds for which status answers what it read last, and for which it waits for another that reads.
+_STATE_CACHE_S = 1.0
+_STATE_WAIT_S = 2.6
 
 _config = start("upload")
 _etcd = EtcdHolder(_config)
 _keys = Keys(_config.message_queue_prefix)
 
 
-class _CachedDepth:
-    """The queue's depth, counted at most once a second however often it is asked for."""
+class _CachedState:
+    """How queue and etcd are, read at most once a second however often it is asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, read: Callable[[], dict[str, Any]]) -> None:
+        self._read = read
         self._lock = threading.Lock()
-        self._at = -_DEPTH_CACHE_S
-        self._depth: Depth | None = None
+        self._at = -_STATE_CACHE_S
+        self._state: dict[str, Any] | None = None
 
-    def read(self) -> Depth:
+    def read(self) -> dict[str, Any]:
         # Whoever waits for another's question does not ask its own after it: 503 must come within 3 s.
-        if not self._lock.acquire(timeout=_DEPTH_WAIT_S):
+        if not self._lock.acquire(timeout=_STATE_WAIT_S):
             raise Transient
         try:
             now = time.monotonic()
-            if now - self._at >= _DEPTH_CACHE_S:
-                self._depth = None
+            if now - self._at >= _STATE_CACHE_S:
+                self._state = None
                 try:
-                    self._depth = Queue(_etcd(), _keys).depth(clock.now_ms())
+                    self._state = self._read()
                 finally:
                     # A failure is kept as long as an answer: those who waited for it share it.
                     self._at = time.monotonic()
-            if self._depth is None:
+            if self._state is None:
                 raise Transient
-            return self._depth
+            return self._state
         finally:
             self._lock.release()
-
-
-_depth = _CachedDepth()
 
 
 @cache
@@ -133,14 +133,28 @@ def _get_upload(_request: Request, upload: str) -> Response:
     })  # fmt: skip
 
 
+def _read_state() -> dict[str, Any]:
+    queue = asdict(Queue(_etcd(), _keys).depth(clock.now_ms()))
+    member = asdict(_etcd().status())
+    memory_bytes = read_metrics(_config.endpoints(), [MEMORY]).get(MEMORY)
+    etcd = {
+        "endpoints": _config.endpoints(),
+        **member,
+        "quota_bytes": _gauge().read_quota(),
+        "memory_bytes": None if memory_bytes is None else int(memory_bytes),
+    }
+    return {"queue": queue, "etcd": etcd}
+
+
+_state = _CachedState(_read_state)
+
+
 def _status(_request: Request) -> Response:
-    depth = _depth.read()
     config = _config.model_dump()
     return data_response({
         **_service.about(),
         "uptime_s": round(time.monotonic() - _service.started, 1),
-        "queue": asdict(depth),
-        "etcd": {"endpoints": _config.endpoints(), **asdict(_etcd().status())},
+        **_state.read(),
         "config": {name.upper(): value for name, value in config.items()},
     })  # fmt: skip
 

@@ -63,6 +63,7 @@ class Lease:
     def _keep(self) -> None:
         """Extend what is held, until nothing was held when it was time to."""
         pause_s = self._ttl_s / 3
+        let_go: float | None = None
         while True:
             threading.Event().wait(pause_s)
             with self._lock:
@@ -74,9 +75,9 @@ class Lease:
             if not lease:
                 continue
             if time.monotonic() - since > MAX_EXTENSIONS * self._ttl_s:
-                log.warning(
-                    "work takes too long: its messages are given up", extra={"action": "lease_let_go"}
-                )
+                if let_go != since:
+                    log.warning("work takes too long: it is let go", extra={"action": "lease_let_go"})
+                let_go = since
                 continue
             try:
                 self._extend(lease)
