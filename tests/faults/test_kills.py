@@ -1,0 +1,61 @@
+"""kill -9 of every part, at random moments, under load: what was acknowledged is there once, and nothing else."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+
+import urllib3
+
+from tests.faults.accounting import Raw, compare, read_all
+from tests.faults.kills import SETTINGS, all_ready, kill_service, until_random_moment
+from tests.faults.load import Asker, Load
+from tests.waiting import wait_until
+
+KILLS = 100
+#: Every so many kills it is the runtime's turn, whose guard kills all that it had started, etcd too.
+RUNTIME_EVERY = 12
+SERVICES = ("upload", "collect", "query", "queue-source")
+
+
+def start_up(start, **how):
+    return start("--no-sample", **how, **SETTINGS).wait_ready()
+
+
+def settle(up, raw):
+    """Wait until everything is stored; messages that died five deaths with their collectors are replayed."""
+    raw.wait_empty()
+    dead = raw.dead()
+    if dead:
+        http = urllib3.PoolManager(retries=False)
+        if http.request("GET", f"{up.urls['collect']}/dead").status == 200:
+            assert http.request("POST", f"{up.urls['collect']}/dead/replay").status < 300
+            wait_until(lambda: raw.dead() == raw.queue.depth_now() == 0, 30)
+    return dead
+
+
+def test_kill_9_of_everything(start, sound_etcd, chance, say, scale):
+    up = start_up(start)
+    killed = Counter()
+    with Load(up.urls["upload"], "kills") as load, Asker(up.urls["query"], load, chance) as asker:
+        for number in range(1, KILLS * scale + 1):
+            until_random_moment(chance, 0.8)
+            if number % RUNTIME_EVERY:
+                killed[kill_service(up, chance.choice(SERVICES), chance)] += 1
+            else:
+                up.end(signal.SIGKILL)
+                up = start_up(start, ports=up.ports)
+                killed["runtime"] += 1
+        load.stop()
+        asker.stop()
+    wait_until(lambda: all_ready(up), 30)
+    with Raw(up.get("upload", "/api/v1/status")["data"]["etcd"]["endpoints"]) as raw:
+        dead = settle(up, raw)
+        wanted = load.keys()
+        rows = compare(read_all(up.urls["query"]), wanted)
+        raw.compare(wanted)
+    say(f"{killed.total()} kills: {', '.join(f'{n} {name}' for name, n in sorted(killed.items()))}")
+    say(
+        f"{len(load.acknowledged)} uploads acknowledged, {load.repeated} attempts repeated, {rows} rows "
+        f"compared, {asker.answers} answers checked meanwhile, {dead} dead letters replayed"
+    )
