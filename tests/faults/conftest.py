@@ -9,6 +9,7 @@ import os
 import random
 import secrets
 import shutil
+import sys
 
 import pytest
 
@@ -28,7 +29,8 @@ def say(request, capsys):
 
     def say(line):
         with capsys.disabled():
-            print(f"\n  {request.node.name}: {line}", flush=True)
+            sys.stdout.write(f"\n  {request.node.name}: {line}\n")
+            sys.stdout.flush()
 
     return say
 

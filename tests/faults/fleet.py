@@ -53,12 +53,16 @@ def keys_of(host: str, number: int, instants: int = INSTANTS) -> list[Key]:
     return [(uuid_of(host, g), first + i * 1000) for i in range(instants) for g in range(GPUS)]
 
 
-def csv_of(host: str, number: int, instants: int = INSTANTS) -> bytes:
-    """The number-th upload of a host, the same bytes whenever it is asked for."""
-    lines = [HEADER]
+def csv_of(host: str, number: int, instants: int = INSTANTS, *, padding: int = 0) -> bytes:
+    """The number-th upload of a host, the same bytes whenever it is asked for.
+
+    With `padding` a column of text that nobody uses makes each row so many bytes longer.
+    """
+    lines = [HEADER.replace("\n", ",remark\n") if padding else HEADER]
+    rest = "," + "x" * (padding - 1) if padding else ""
     for uuid, ms in keys_of(host, number, instants):
         gpu = uuid.rpartition("-")[2]
         time = datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         metrics = ",".join(map(str, values_of(uuid, ms)))
-        lines.append(f"{time},{gpu},{host},{uuid},nvidia{gpu},NVIDIA H100 80GB HBM3,{metrics}\n")
+        lines.append(f"{time},{gpu},{host},{uuid},nvidia{gpu},NVIDIA H100 80GB HBM3,{metrics}{rest}\n")
     return "".join(lines).encode()
