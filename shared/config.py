@@ -86,6 +86,24 @@ class Settings(BaseModel):
         float,
         Field(ge=2, le=30, description="how long a claim outlives a collector that died, at most `30s`"),
     ] = 30.0
+    max_attempts: Annotated[
+        int, Field(ge=1, le=1000, description="claims of a message before it becomes a dead letter")
+    ] = 5
+    max_queue_messages: Annotated[
+        int, Field(ge=1, description="messages waiting at which uploads are refused (slowed down from half)")
+    ] = 200_000
+    max_queue_bytes: Annotated[
+        int, Field(gt=0, description="bytes waiting at which uploads are refused (slowed down from half)")
+    ] = 2 * 1024 * MIB
+    etcd_quota_bytes: Annotated[
+        int, Field(ge=0, description="etcd's quota, such as `8GiB`; 0 asks etcd's /metrics")
+    ] = 0
+    etcd_maintenance: Annotated[
+        Literal["full", "compact", "off"],
+        Field(
+            description="the tick's care for etcd: `full`, `compact` (no defragmenting), `off` (shared etcd)"
+        ),
+    ] = "full"
     stale_after: Annotated[
         float, Field(gt=0, description="a GPU whose newest record is older than this is `stale`")
     ] = 300.0
@@ -100,7 +118,7 @@ class Settings(BaseModel):
         int, Field(ge=1, le=1024, description="threads per process (functions-framework's own)")
     ] = 8
 
-    @field_validator("max_upload_size", mode="before")
+    @field_validator("max_upload_size", "max_queue_bytes", "etcd_quota_bytes", mode="before")
     @classmethod
     def _size(cls, value: object) -> object:
         return parse_bytes(value) if isinstance(value, str) else value
@@ -110,7 +128,7 @@ class Settings(BaseModel):
     def _duration(cls, value: object) -> object:
         return parse_duration_s(value) if isinstance(value, str) else value
 
-    @field_validator("log_level", mode="before")
+    @field_validator("log_level", "etcd_maintenance", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value

@@ -14,18 +14,55 @@ import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import grpc
 from etcd3 import etcdrpc as rpc
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from shared.errors import LimitExceeded, NoSpace, PipelineError, Transient
+from shared.etcd_values import (
+    Compare,
+    Delete,
+    Get,
+    KeyValue,
+    MemberStatus,
+    Operation,
+    Put,
+    RangeAnswer,
+    TxnAnswer,
+    WatchEvent,
+    absent,
+    prefix_end,
+)
+
+__all__ = [
+    "Compacted",
+    "Compare",
+    "Delete",
+    "Etcd",
+    "Get",
+    "KeyValue",
+    "LeaseGone",
+    "MemberStatus",
+    "Operation",
+    "Put",
+    "RangeAnswer",
+    "TxnAnswer",
+    "Watch",
+    "WatchEvent",
+    "absent",
+    "prefix_end",
+]
 
 log = logging.getLogger(__name__)
 
 #: Seconds one call may take. An upload that finds etcd away must answer within 3 s.
 DEFAULT_TIMEOUT_S = 2.5
+#: Compacting and defragmenting go over the whole file.
+_MAINTENANCE_TIMEOUT_S = 120.0
+#: Field number in etcd's StatusResponse.
+_DB_SIZE_IN_USE = 9
 #: grpc's own limit of 4 MiB is too small for an answer with several payloads.
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
 
@@ -52,94 +89,6 @@ class Compacted(PipelineError):
     def __init__(self, revision: int) -> None:
         super().__init__(revision=revision)
         self.revision = revision
-
-
-@dataclass(frozen=True, slots=True)
-class KeyValue:
-    """One key as etcd holds it."""
-
-    key: str
-    value: bytes
-    create_revision: int
-    mod_revision: int
-
-
-@dataclass(frozen=True, slots=True)
-class Compare:
-    """A condition of a transaction: a number that etcd keeps of a key, against a value."""
-
-    key: str
-    target: Literal["create", "mod", "version"]
-    op: Literal["=", "!=", ">", "<"]
-    value: int
-
-
-def absent(key: str) -> Compare:
-    """Build the condition that a key does not exist."""
-    return Compare(key, "create", "=", 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Put:
-    """Put a key, bound to a lease or to none."""
-
-    key: str
-    value: bytes = b""
-    lease: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Delete:
-    """Delete one exact key."""
-
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class Get:
-    """Read one key, or all in [key, end)."""
-
-    key: str
-    end: str = ""
-    limit: int = 0
-    count_only: bool = False
-    min_mod_revision: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class RangeAnswer:
-    """What a read found: the keys in order, and how many there are in all."""
-
-    items: tuple[KeyValue, ...]
-    count: int
-    revision: int
-
-
-@dataclass(frozen=True, slots=True)
-class TxnAnswer:
-    """What a transaction did: whether its conditions held, at which revision, and its reads in order."""
-
-    succeeded: bool
-    revision: int
-    reads: tuple[RangeAnswer, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class WatchEvent:
-    """One change of a watched key."""
-
-    key: str
-    value: bytes
-    deleted: bool
-    mod_revision: int
-
-
-Operation = Put | Delete | Get
-
-
-def prefix_end(prefix: str) -> str:
-    """Return the first key after all that begin with an ASCII prefix."""
-    return prefix[:-1] + chr(ord(prefix[-1]) + 1)
 
 
 _TARGETS = {"create": "CREATE", "mod": "MOD", "version": "VERSION"}
@@ -255,6 +204,7 @@ class Etcd:
         self._watch = rpc.WatchStub(self._channel)
         self._maintenance = rpc.MaintenanceStub(self._channel)
         self._timeout_s = timeout_s
+        self.endpoints = tuple(endpoints)
 
     def close(self) -> None:
         """Close the channel; calls under way fail."""
@@ -324,15 +274,57 @@ class Etcd:
         except LeaseGone:
             pass
 
-    def status(self) -> dict[str, Any]:
-        """Ask one member for its version, the size of its file and its revision."""
+    def status(self, endpoint: str | None = None) -> MemberStatus:
+        """Ask a member, that of an endpoint or any, for its version, size and revision."""
+        with self._member(endpoint) as maintenance, _mapped():
+            answer = maintenance.Status(rpc.StatusRequest(), timeout=self._timeout_s)
+        # The stubs are older than this field of etcd 3.4.
+        unknown = {f.field_number: f.data for f in UnknownFieldSet(answer)}
+        size = int(answer.dbSize)
+        return MemberStatus(
+            version=answer.version,
+            db_size_bytes=size,
+            db_in_use_bytes=int(unknown.get(_DB_SIZE_IN_USE, size)),
+            revision=int(answer.header.revision),
+        )
+
+    def compact(self, revision: int) -> None:
+        """Forget the history before a revision; one that is forgotten already is fine."""
+        request = rpc.CompactionRequest(revision=revision)
+        try:
+            self._kv.Compact(request, timeout=_MAINTENANCE_TIMEOUT_S)
+        except grpc.RpcError as exc:
+            if "compacted" not in (exc.details() or ""):
+                raise map_error(exc) from exc
+
+    def defragment(self, endpoint: str) -> None:
+        """Give a member's free pages back to its disk; it answers nothing else meanwhile."""
+        with self._member(endpoint) as maintenance, _mapped():
+            maintenance.Defragment(rpc.DefragmentRequest(), timeout=_MAINTENANCE_TIMEOUT_S)
+
+    def has_space_alarm(self) -> bool:
+        """Tell whether a member has raised the alarm NOSPACE: nothing can be put until it is disarmed."""
+        return bool(self._space_alarms(rpc.AlarmRequest.AlarmAction.Value("GET")))
+
+    def disarm_space_alarm(self) -> None:
+        """Take the alarm NOSPACE back; it comes again if there still is no space."""
+        for alarm in self._space_alarms(rpc.AlarmRequest.AlarmAction.Value("GET")):
+            self._space_alarms(rpc.AlarmRequest.AlarmAction.Value("DEACTIVATE"), alarm.memberID)
+
+    def _space_alarms(self, action: int, member: int = 0) -> list[Any]:
+        request = rpc.AlarmRequest(action=action, memberID=member, alarm=rpc.AlarmType.Value("NOSPACE"))
         with _mapped():
-            answer = self._maintenance.Status(rpc.StatusRequest(), timeout=self._timeout_s)
-        return {
-            "version": answer.version,
-            "db_size_bytes": int(answer.dbSize),
-            "revision": int(answer.header.revision),
-        }
+            answer = self._maintenance.Alarm(request, timeout=self._timeout_s)
+        return [a for a in answer.alarms if a.alarm == rpc.AlarmType.Value("NOSPACE")]
+
+    @contextmanager
+    def _member(self, endpoint: str | None) -> Iterator[Any]:
+        """Give the maintenance stub of one member, on a channel for the occasion."""
+        if endpoint is None:
+            yield self._maintenance
+            return
+        with grpc.insecure_channel(_target([endpoint]), options=_OPTIONS) as channel:
+            yield rpc.MaintenanceStub(channel)
 
     def watch(self, key: str, start_revision: int) -> Watch:
         """Watch one key from a revision on; see Watch."""

@@ -6,13 +6,19 @@ Under the prefix (MESSAGE_QUEUE_PREFIX, /telemetry):
   queue/payload/<message>     the message itself (Arrow IPC); read by exact key only, never by range
   queue/claims/<message>      who works on it; bound to the claimer's lease
   queue/dead/<message>        JSON: bytes, rows, attempts, reason; the payload stays where it is
+  queue/collectors/<id>       a collector that takes messages by listing; bound to its lease
   queue/bell                  JSON: the messages of the newest publish; every publish puts it
   store/index/<day>/<level>/<min>-<max>/<segment>
                               JSON: rows, bytes, uuid range, upload range. day: of ingestion, YYYYMMDD, UTC;
                               level: 0 fresh, higher folded; min and max: epoch ms of the records inside
   store/segment/<segment>     the segment itself (Parquet); immutable; read by exact key only
+  store/inventory/<segment>   what a folded segment says of its GPUs (Arrow IPC): every level from 1 on
+  store/pending/<segment>     JSON: payloads put ahead of the transaction that brings them into the index
+  store/lock/<name>           who folds or keeps house; bound to a lease, only ever saves double work
+  store/clock                 JSON: the time and revision of the last ticks
   store/bell                  JSON: the newest segments; every store transaction puts it
   uploads/<upload>            JSON: the report of a finished upload
+  deleted/<upload>            JSON: an upload that was undone, or is being; it accepts no message any more
 
 A message is `<upload>-<number>`, so the messages of one upload are a range of their own. An upload is
 `<received at, epoch ms, 12 hex digits>-<12 random hex digits>`: in order of time, and unique without asking.
@@ -87,11 +93,17 @@ class Keys:
         self.payload_prefix = f"{prefix}/queue/payload/"
         self.claims_prefix = f"{prefix}/queue/claims/"
         self.dead_prefix = f"{prefix}/queue/dead/"
+        self.collectors_prefix = f"{prefix}/queue/collectors/"
         self.queue_bell = f"{prefix}/queue/bell"
         self.index_prefix = f"{prefix}/store/index/"
         self.segment_prefix = f"{prefix}/store/segment/"
+        self.inventory_prefix = f"{prefix}/store/inventory/"
+        self.pending_prefix = f"{prefix}/store/pending/"
+        self.locks_prefix = f"{prefix}/store/lock/"
+        self.store_clock = f"{prefix}/store/clock"
         self.store_bell = f"{prefix}/store/bell"
         self.uploads_prefix = f"{prefix}/uploads/"
+        self.deleted_prefix = f"{prefix}/deleted/"
 
     def ready(self, message: str) -> str:
         """Build the key that says a message waits."""
@@ -120,6 +132,26 @@ class Keys:
     def segment(self, segment: str) -> str:
         """Build the key of a segment's bytes."""
         return self.segment_prefix + segment
+
+    def collector(self, collector: str) -> str:
+        """Build the key of a collector that takes messages by listing."""
+        return self.collectors_prefix + collector
+
+    def inventory(self, segment: str) -> str:
+        """Build the key of what a folded segment says of its GPUs."""
+        return self.inventory_prefix + segment
+
+    def pending(self, segment: str) -> str:
+        """Build the key that lists payloads put ahead of their index entries."""
+        return self.pending_prefix + segment
+
+    def lock(self, name: str) -> str:
+        """Build the key of a lock of the store's housekeeping."""
+        return self.locks_prefix + name
+
+    def deleted(self, upload_id: str) -> str:
+        """Build the key that says an upload was undone."""
+        return self.deleted_prefix + upload_id
 
     def upload(self, upload_id: str) -> str:
         """Build the key of an upload's report."""

@@ -14,16 +14,21 @@ from flask import Request, Response
 from functions.collect.drain import Drain
 from functions.collect.events import MESSAGES_TYPE, parse_messages
 from functions.collect.move import Done, Mover
+from shared import clock
 from shared.errors import InvalidInput
 from shared.http import EtcdHolder, Route, Service, data_response, read_body, start
 from shared.keys import Keys
 from shared.queue import Queue
+from shared.store.compaction import Compactor
+from shared.store.read import Store
 
 log = logging.getLogger(__name__)
 
 #: Seconds one request works; what is left then stays in the queue for the next.
 BUDGET_S = 25.0
 _MAX_EVENT_BYTES = 1024 * 1024
+#: What is read to be folded is folded at once: nothing much is worth keeping.
+_CACHE_BYTES = 4 * 1024 * 1024
 
 _config = start("collect")
 _etcd = EtcdHolder(_config)
@@ -41,6 +46,12 @@ def _drain() -> Drain:
         return Mover(_etcd(), _keys, _queue(), _config.visibility_timeout)
 
     return Drain(_queue(), make_mover, _config.collect_workers)
+
+
+@cache
+def _compactor() -> Compactor:
+    store = Store(_etcd(), _keys, _CACHE_BYTES)
+    return Compactor(_etcd(), _keys, store, clock.now_ms)
 
 
 def _read_event(request: Request) -> tuple[str, Any]:
@@ -66,6 +77,7 @@ def _read_event(request: Request) -> tuple[str, Any]:
 def _work(kind: str, data: Any) -> Done:
     if kind == MESSAGES_TYPE:
         done = _drain().take(parse_messages(data), BUDGET_S)
+        _compactor().fold_some()
     else:
         done = _drain().take_all(BUDGET_S)
     if done.messages or done.buried or done.lost:

@@ -81,34 +81,28 @@ def _sweep(store: Store, segments: list[SegmentInfo], uuid: str, window: Window)
         yield sort_resolve(concat(held))
 
 
-def iter_many(
-    store: Store, gpus: Iterable[tuple[str, int]], window: Window, wanted: int | None
-) -> Iterator[pa.Table]:
-    """Yield the resolved records of GPUs, ordered by (uuid, time).
+def iter_many(store: Store, gpus: Sequence[str], window: Window, wanted: int | None) -> Iterator[pa.Table]:
+    """Yield the resolved records of GPUs, given in order of uuid, ordered by (uuid, time).
 
-    Takes (uuid, at most how many records) of each GPU, in order, and how many records are wanted.
+    `wanted` is how many records are wanted: it decides how many GPUs are read together.
     """
-    for batch in _batches(gpus, BATCH_ROWS if wanted is None else min(wanted, BATCH_ROWS)):
+    most = BATCH_ROWS if wanted is None else min(wanted, BATCH_ROWS)
+    together = max(most // _guess_records(store, len(gpus), window), 1)
+    for start in range(0, len(gpus), together):
+        batch = gpus[start : start + together]
         if len(batch) == 1:
             yield from iter_gpu(store, batch[0], window)
             continue
         part = read_again(partial(_read_batch, store, batch, window))
         if part is not None:
-            for start in range(0, part.num_rows, CHUNK_ROWS):
-                yield part.slice(start, CHUNK_ROWS)
+            for begin in range(0, part.num_rows, CHUNK_ROWS):
+                yield part.slice(begin, CHUNK_ROWS)
 
 
-def _batches(gpus: Iterable[tuple[str, int]], most: int) -> Iterator[list[str]]:
-    batch: list[str] = []
-    rows = 0
-    for uuid, records in gpus:
-        if batch and rows + records > most:
-            yield batch
-            batch, rows = [], 0
-        batch.append(uuid)
-        rows += records
-    if batch:
-        yield batch
+def _guess_records(store: Store, gpus: int, window: Window) -> int:
+    """Guess how many records one GPU has in the window, from the index alone."""
+    rows = sum(s.rows for s in store.index().segments if window.overlaps(s))
+    return max(rows // max(gpus, 1), 1)
 
 
 def _read_batch(store: Store, batch: Sequence[str], window: Window) -> pa.Table | None:

@@ -140,9 +140,8 @@ class Rest:
             pc.greater_equal(last_ms, -(2**62) if low is None else low),
             pc.less(first_ms, 2**62 if high is None else high),
         )
-        found = summary.filter(keep)
-        pairs = zip(found.column("uuid").to_pylist(), found.column("records").to_pylist(), strict=True)
-        parts = limited(iter_many(self._store(), pairs, window, limit), limit)
+        uuids = summary.filter(keep).column("uuid").to_pylist()
+        parts = limited(iter_many(self._store(), uuids, window, limit), limit)
         first = next(parts, None)
         return _stream(iter(()) if first is None else itertools.chain([first], parts))
 

@@ -124,7 +124,7 @@ def _status(_request: Request) -> Response:
         **_service.about(),
         "uptime_s": round(time.monotonic() - _service.started, 1),
         "queue": asdict(depth),
-        "etcd": {"endpoints": _config.endpoints(), **_etcd().status()},
+        "etcd": {"endpoints": _config.endpoints(), **asdict(_etcd().status())},
         "config": {name.upper(): value for name, value in config.items()},
     })  # fmt: skip
 

@@ -19,6 +19,7 @@ from shared.errors import PipelineError, Transient
 from shared.etcd import Etcd, Get, KeyValue, prefix_end
 from shared.keys import Keys
 from shared.records import chunk
+from shared.store.inventory import decode_inventory
 from shared.store.segment import ROW_GROUP_ROWS, SegmentInfo, decode, parse_index_entry
 
 T = TypeVar("T")
@@ -27,6 +28,8 @@ T = TypeVar("T")
 CACHE_BYTES = 96 * 1024 * 1024
 #: Payloads read in one request; each is at most 1.4 MB.
 _FETCH = 16
+#: Inventories read in one request; etcd takes 128 operations in one.
+_FETCH_INVENTORIES = 64
 _FETCH_TIMEOUT_S = 2.8
 
 
@@ -118,13 +121,17 @@ class Store:
     def index(self) -> Index:
         """Read the index as it is now.
 
-        One small read where nothing changed; where entries were only added, only those are read.
+        One key is read where nothing changed; where entries were only added, only those are.
         """
         prefix = self._keys.index_prefix
         end = prefix_end(prefix)
         with self._lock:
             old, newest = self._index, self._newest
         if old.revision >= 0:
+            # Every transaction that changes the index rings the bell.
+            bell = self._etcd.read(Get(self._keys.store_bell))
+            if all(item.mod_revision <= old.revision for item in bell.items):
+                return Index(old.segments, bell.revision)
             answer = self._etcd.txn(
                 [],
                 [Get(prefix, end, count_only=True), Get(prefix, end, min_mod_revision=newest + 1)],
@@ -138,7 +145,7 @@ class Store:
         return self._keep(self._parse(full.items), full.items, full.revision)
 
     def _parse(self, items: Iterable[KeyValue]) -> list[SegmentInfo]:
-        return [parse_index_entry(self._keys, item.key, item.value) for item in items]
+        return [parse_index_entry(self._keys, item.key, item.value, item.create_revision) for item in items]
 
     def _keep(self, segments: list[SegmentInfo], items: Iterable[KeyValue], revision: int) -> Index:
         index = Index(tuple(segments), revision)
@@ -174,6 +181,24 @@ class Store:
                     if part is None:
                         self._tables.put(segment.id, table)
                 yield table
+
+    def read_inventories(self, segments: Sequence[SegmentInfo]) -> dict[str, pa.Table]:
+        """Read the inventories of folded segments, by segment.
+
+        Raises:
+            SegmentGone: One of them is no longer there.
+            Corrupt: One of them cannot be decoded.
+        """
+        out = {}
+        for start in range(0, len(segments), _FETCH_INVENTORIES):
+            group = segments[start : start + _FETCH_INVENTORIES]
+            gets = [Get(self._keys.inventory(s.id)) for s in group]
+            answer = self._etcd.txn([], gets, timeout_s=_FETCH_TIMEOUT_S)
+            for segment, found in zip(group, answer.reads, strict=True):
+                if not found.items:
+                    raise SegmentGone(segment=segment.id)
+                out[segment.id] = decode_inventory(found.items[0].value)
+        return out
 
     def _fetch(self, segments: Sequence[SegmentInfo]) -> dict[str, bytes]:
         """Read payloads, those that are kept from memory, the others in one request."""

@@ -7,6 +7,7 @@ message that would be too large as Parquet is kept as an Arrow IPC stream: `deco
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,8 @@ SCHEMA_VERSION = 1
 
 _SCALES = (1, 10, 100, 1000)
 _INT32_MAX = 2**31 - 1
+#: A dictionary that is not worth looking at for words that no row uses.
+_SMALL_DICTIONARY = 16
 #: What a query of one GPU decodes of a large segment: a fifth of the time of all of it, for 2 % more bytes.
 ROW_GROUP_ROWS = 16 * 1024
 
@@ -46,6 +49,10 @@ class SegmentInfo:
     max_upload: str
     rows: int
     size_bytes: int
+    #: Distinct GPUs inside; 0 where an entry of an older version does not say.
+    gpus: int = 0
+    #: The create_revision of the index entry as it was read: what proves that it still stands.
+    revision: int = dataclasses.field(default=0, compare=False)
 
     def index_key(self, keys: Keys) -> str:
         """Build the key under which the index has it."""
@@ -62,10 +69,11 @@ class SegmentInfo:
             "max_upload": self.max_upload,
             "rows": self.rows,
             "size_bytes": self.size_bytes,
+            "gpus": self.gpus,
         })  # fmt: skip
 
 
-def parse_index_entry(keys: Keys, key: str, value: bytes) -> SegmentInfo:
+def parse_index_entry(keys: Keys, key: str, value: bytes, revision: int = 0) -> SegmentInfo:
     """Read an entry of the index.
 
     Raises:
@@ -79,6 +87,7 @@ def parse_index_entry(keys: Keys, key: str, value: bytes) -> SegmentInfo:
             level=where.level,
             min_ms=where.min_ms,
             max_ms=where.max_ms,
+            revision=revision,
             **orjson.loads(value),
         )
     except (TypeError, ValueError) as exc:
@@ -102,6 +111,7 @@ def describe(table: pa.Table, *, day: str, level: int, size: int) -> SegmentInfo
         max_upload=uploads["max"].as_py(),
         rows=table.num_rows,
         size_bytes=size,
+        gpus=pc.count_distinct(uuids.indices).as_py(),
     )
 
 
@@ -136,6 +146,8 @@ def encode(table: pa.Table) -> bytes:
             scaled = _scaled(values)
             if scaled is not None:
                 values, scales[name] = scaled
+        elif pa.types.is_dictionary(values.type):
+            values = trimmed(values)
         columns[name] = values
     out = pa.table(columns).replace_schema_metadata(
         {"schema_version": str(SCHEMA_VERSION), "scales": orjson.dumps(scales)}
@@ -156,6 +168,16 @@ def encode(table: pa.Table) -> bytes:
         data_page_size=256 * 1024,
     )
     return sink.getvalue()
+
+
+def trimmed(values: pa.DictionaryArray) -> pa.DictionaryArray:
+    """Leave out of a text column's dictionary what no row says: a part of a table still has all of it."""
+    if len(values.dictionary) <= _SMALL_DICTIONARY:
+        return values
+    used = pc.unique(values.indices).drop_null()
+    if len(used) == len(values.dictionary):
+        return values
+    return pa.DictionaryArray.from_arrays(pc.index_in(values.indices, used), values.dictionary.take(used))
 
 
 def _is_packed(type_: pa.DataType) -> bool:

@@ -7,7 +7,13 @@ from pathlib import Path
 from shared.config import Settings
 
 README = Path(__file__).resolve().parent.parent.parent / "README.md"
-SHOWN = {"max_upload_size": "4GiB", "poll_interval": "5s", "visibility_timeout": "30s", "stale_after": "5m"}
+SHOWN = {
+    "max_upload_size": "4GiB",
+    "max_queue_bytes": "2GiB",
+    "poll_interval": "5s",
+    "visibility_timeout": "30s",
+    "stale_after": "5m",
+}
 
 
 def settings_table():

@@ -38,8 +38,8 @@ def as_message(upload, number, rows):
     return decode_message(encode_message(table_of(rows), origin, number))
 
 
-def model(messages):
-    """Resolve with one Python object per row."""
+def versions(messages):
+    """Resolve with one Python object per row: per key and field, the version it is of and the value."""
     out = {}
     for upload, number, rows in messages:
         for line, (uuid, second, *values) in enumerate(rows):
@@ -50,7 +50,11 @@ def model(messages):
                     if best is None or version > best[0]:
                         out[key][name] = (version, value)
             out.setdefault((uuid, second), {})
-    return {key: {n: v for n, (_, v) in fields.items()} for key, fields in out.items()}
+    return out
+
+
+def model(messages):
+    return {key: {n: v for n, (_, v) in fields.items()} for key, fields in versions(messages).items()}
 
 
 def as_dict(table):
@@ -71,14 +75,62 @@ def test_resolving_is_what_the_model_says(messages):
     assert as_dict(sort_resolve(concat(tables))) == model(messages)
 
 
-@settings(max_examples=200, deadline=None)
-@given(MESSAGES, st.integers(1, 3))
-def test_segments_between_change_nothing(messages, group):
-    """Collapsed into segments in any grouping, then resolved: the same answer."""
-    messages = sorted({(u, n): (u, n, rows) for u, n, rows in messages}.values(), key=lambda m: m[:2])
-    tables = [as_message(*m) for m in messages]
-    segments = [decode(encode(collapse(concat(tables[i : i + group])))) for i in range(0, len(tables), group)]
+@settings(max_examples=300, deadline=None)
+@given(MESSAGES, st.lists(st.integers(0, 5), max_size=8), st.booleans())
+def test_folding_in_any_order_and_grouping_changes_nothing(messages, picks, twice):
+    """Segments are folded with any others, whichever came first, some with a copy of themselves."""
+    messages = list({(u, n): (u, n, rows) for u, n, rows in messages}.values())
+    segments = [through_a_segment([as_message(*m)]) for m in messages]
+    for pick in picks:
+        one = segments.pop(pick % len(segments))
+        other = segments.pop(pick % len(segments)) if segments and not twice else one
+        segments.insert(0, through_a_segment([one, other]))
     assert as_dict(sort_resolve(concat(segments))) == model(messages)
+
+
+def through_a_segment(tables):
+    return decode(encode(collapse(concat(tables))))
+
+
+@settings(max_examples=200, deadline=None)
+@given(MESSAGES)
+def test_what_is_left_are_the_newest_row_and_those_a_field_is_taken_from(messages):
+    messages = list({(u, n): (u, n, rows) for u, n, rows in messages}.values())
+    folded = collapse(concat([as_message(*m) for m in messages]))
+    left = {
+        (r["uuid"], r["timestamp"].second, UPLOADS.index(r["upload_id"]), r["number"])
+        for r in folded.to_pylist()
+    }
+    assert len(left) == folded.num_rows
+    wanted = set()
+    for upload, number, rows in messages:
+        wanted |= {(uuid, second, upload, number) for uuid, second, *_ in rows}
+    newest = {}
+    for row in wanted:
+        newest[row[:2]] = max(newest.get(row[:2], row), row)
+    needed = set(newest.values())
+    for (uuid, second), fields in versions(messages).items():
+        needed |= {(uuid, second, upload, number) for (upload, number, _), _ in fields.values()}
+    assert left == needed
+
+
+@settings(max_examples=200, deadline=None)
+@given(MESSAGES)
+def test_the_messages_of_a_settled_upload_come_together(messages):
+    messages = list({(u, n): (u, n, rows) for u, n, rows in messages}.values())
+    folded = collapse(concat([as_message(*m) for m in messages]), settled=UPLOADS)
+    assert as_dict(sort_resolve(folded)) == model(messages)
+    keys = [(r["uuid"], r["timestamp"], r["upload_id"]) for r in folded.to_pylist()]
+    assert len(set(keys)) == len(keys)
+
+
+def test_a_message_between_two_that_were_folded_keeps_its_place():
+    first, second, third = (
+        as_message(0, n, [("x", 0, m, k, None)])
+        for n, m, k in [(1, 1.5, None), (2, 2.25, None), (3, None, 0.0)]
+    )
+    folded = collapse(concat([first, third]))
+    assert sort_resolve(concat([folded, second])).select(["m", "n"]).to_pylist() == [{"m": 2.25, "n": 0.0}]
 
 
 @settings(max_examples=200, deadline=None)
