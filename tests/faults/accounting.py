@@ -9,7 +9,7 @@ from datetime import datetime
 import pyarrow as pa
 import urllib3
 
-from shared.etcd import Etcd
+from shared.etcd import Etcd, Get, prefix_end
 from shared.keys import Keys
 from shared.queue import Queue
 from shared.store.read import Store, read_again
@@ -77,12 +77,29 @@ class Raw:
     def __exit__(self, *_exc):
         self.etcd.close()
 
+    def settle(self, collect_url):
+        """Wait until everything that was published is stored; returns how many dead letters were replayed.
+
+        A message whose collectors died five times in a row is a dead letter: it is kept, and collect can be
+        told to take it again.
+        """
+        self.wait_empty()
+        dead = self.dead()
+        if dead:
+            http = urllib3.PoolManager(retries=False)
+            assert http.request("GET", f"{collect_url}/dead").status == 200, f"{dead} dead letters"
+            assert http.request("POST", f"{collect_url}/dead/replay").status < 300
+            wait_until(lambda: self.dead() == self.queue.depth_now() == 0, SETTLE_S, every_s=0.1)
+        return dead
+
     def wait_empty(self):
         """Wait until nothing waits in the queue."""
         wait_until(lambda: self.queue.depth_now() == 0, SETTLE_S, every_s=0.1)
 
     def dead(self):
-        return self.queue.depth(0).dead
+        """Count the dead letters."""
+        prefix = self.keys.dead_prefix
+        return self.etcd.read(Get(prefix, prefix_end(prefix), count_only=True)).count
 
     def rows(self):
         """Every row of every segment: (uuid, epoch ms, upload, number) -> the values of each such row."""

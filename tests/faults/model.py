@@ -16,6 +16,7 @@ from shared.store.read import Store
 
 NOW_MS = 1_700_000_000_000
 DAY_MS = 24 * 3600 * 1000
+UNREADABLE = b"no message"
 METRICS = ("power_draw", "temperature")
 
 
@@ -65,15 +66,14 @@ class Uploads:
     def __init__(self):
         self._count = 0
 
-    def message(self, *, keys, day, poisonous, upload=None, number=0):
-        """Make a message of an upload, a new one unless it is named; `keys` is [(gpu, second, which metrics)]."""
+    def message(self, *, keys, day):
+        """Make the one message of an upload from [(gpu, second, which metrics)]; without any it is unreadable."""
         self._count += 1
-        received_ms = NOW_MS + day * DAY_MS + self._count
-        upload = upload or new_upload_id(received_ms)
-        received_ms = int(upload[:12], 16)
+        received_ms, number = NOW_MS + day * DAY_MS + self._count, 0
+        upload = new_upload_id(received_ms)
         name = message_id(upload, number)
-        if poisonous:
-            return Message(name, b"no message")
+        if not keys:
+            return Message(name, UNREADABLE)
         rows = tuple(
             Row(
                 f"GPU-{gpu}",
@@ -115,7 +115,7 @@ def read_actual(etcd: Etcd, keys: Keys) -> Actual:
     out.dead = {i.key.removeprefix(prefix) for i in etcd.read(Get(prefix, prefix_end(prefix))).items}
     for name in out.queued | out.dead:
         payload = etcd.get(keys.payload(name)).value
-        if payload != b"no message":
+        if payload != UNREADABLE:
             out.rows += rows_of(decode_message(payload))
     store = Store(etcd, keys)
     for table in store.read(store.index().segments):

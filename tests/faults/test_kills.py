@@ -5,8 +5,6 @@ from __future__ import annotations
 import signal
 from collections import Counter
 
-import urllib3
-
 from tests.faults.accounting import Raw, compare, read_all
 from tests.faults.kills import SETTINGS, all_ready, kill_service, until_random_moment
 from tests.faults.load import Asker, Load
@@ -20,18 +18,6 @@ SERVICES = ("upload", "collect", "query", "queue-source")
 
 def start_up(start, **how):
     return start("--no-sample", **how, **SETTINGS).wait_ready()
-
-
-def settle(up, raw):
-    """Wait until everything is stored; messages that died five deaths with their collectors are replayed."""
-    raw.wait_empty()
-    dead = raw.dead()
-    if dead:
-        http = urllib3.PoolManager(retries=False)
-        if http.request("GET", f"{up.urls['collect']}/dead").status == 200:
-            assert http.request("POST", f"{up.urls['collect']}/dead/replay").status < 300
-            wait_until(lambda: raw.dead() == raw.queue.depth_now() == 0, 30)
-    return dead
 
 
 def test_kill_9_of_everything(start, sound_etcd, chance, say, scale):
@@ -48,9 +34,9 @@ def test_kill_9_of_everything(start, sound_etcd, chance, say, scale):
                 killed["runtime"] += 1
         load.stop()
         asker.stop()
-    wait_until(lambda: all_ready(up), 30)
     with Raw(up.get("upload", "/api/v1/status")["data"]["etcd"]["endpoints"]) as raw:
-        dead = settle(up, raw)
+        dead = raw.settle(up.urls["collect"])
+        wait_until(lambda: all_ready(up), 30)
         wanted = load.keys()
         rows = compare(read_all(up.urls["query"]), wanted)
         raw.compare(wanted)

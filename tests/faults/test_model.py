@@ -112,26 +112,31 @@ class Pipeline(RuleBasedStateMachine):
 
     # What is done: `failure` is where it fails.
 
-    @rule(keys=KEYS, day=st.integers(0, 1), poison=st.integers(0, 7).map(lambda n: n == 0), failure=FAILURES)
-    def publish(self, keys, day, poison, failure):
-        message = self.uploads.message(keys=keys, day=day, poisonous=poison)
-        self._publish(message, failure)
+    @rule(files=st.lists(KEYS, min_size=1, max_size=3), day=st.integers(0, 1), failure=FAILURES)
+    def publish(self, files, day, failure):
+        self._publish([self.uploads.message(keys=keys, day=day) for keys in files], failure)
+
+    @rule(failure=FAILURES)
+    def publish_what_cannot_be_read(self, failure):
+        self._publish([self.uploads.message(keys=(), day=0)], failure)
 
     @precondition(lambda self: self.queued)
     @rule(which=CHOICES, failure=FAILURES)
     def publish_again(self, which, failure):
         names = sorted(self.queued)
-        self._publish(self.messages[names[which % len(names)]], failure)
+        self._publish([self.messages[names[which % len(names)]]], failure)
 
-    def _publish(self, message, failure):
-        collector, told = Collector(self.etcd, self.keys), False
-        self.messages[message.id] = message
+    def _publish(self, messages, failure):
+        collector, told = Collector(self.etcd, self.keys), set()
+        self.messages |= {m.id: m for m in messages}
         with self.failing(collector, failure):
-            collector.queue.publish(message.id, message.payload, rows=max(len(message.rows), 1))
-            told = True
-        assert message.id in self.queued or not told
-        if message.id not in self.queued:
-            del self.messages[message.id]
+            for m in messages:
+                collector.queue.publish(m.id, m.payload, rows=max(len(m.rows), 1))
+                told.add(m.id)
+        assert told <= self.queued
+        for m in messages:
+            if m.id not in self.queued:
+                del self.messages[m.id]
 
     @precondition(lambda self: self.queued)
     @rule(first=CHOICES, count=st.integers(1, 4), failure=FAILURES)
@@ -148,15 +153,16 @@ class Pipeline(RuleBasedStateMachine):
     def _pick(self, which):
         return self.collectors[which % len(self.collectors)]
 
-    def _held(self, collector):
-        return {m for m, owner in self.owners.items() if owner is collector}
+    def _good(self, collector):
+        """What a collector holds of what it believes to hold."""
+        return {c.message.id for c in collector.claims if self.owners.get(c.message.id) is collector}
 
     @precondition(lambda self: self.collectors)
     @rule(which=CHOICES, failure=FAILURES)
     def move_what_is_claimed(self, which, failure):
         """Also by who has lost it meanwhile: a collector that hung."""
         collector = self._pick(which)
-        mine = self._held(collector)
+        mine = self._good(collector)
         given = GivenClaims(collector.etcd, self.keys, collector.claims)
         readable = {c.message.id for c in collector.claims if self.messages[c.message.id].rows}
         together = readable & {c.message.id for c in collector.claims if not c.message.attempts}
@@ -165,13 +171,12 @@ class Pipeline(RuleBasedStateMachine):
             now = read_actual(self.etcd, self.keys)
             assert not {m for m in mine if m not in together or together <= mine} & now.queued
             assert not mine & now.claimed
-        collector.claims = []
 
     @precondition(lambda self: self.collectors)
     @rule(which=CHOICES, silently=st.booleans(), failure=FAILURES)
     def give_back(self, which, silently, failure):
         collector = self._pick(which)
-        mine = self._held(collector)
+        mine = self._good(collector)
         with self.failing(collector, failure):
             for claim in collector.claims:
                 if silently:
@@ -179,7 +184,6 @@ class Pipeline(RuleBasedStateMachine):
                 else:
                     collector.queue.release([claim])
             assert not mine & read_actual(self.etcd, self.keys).claimed
-        collector.claims = []
 
     @precondition(lambda self: any(c.etcd.leases for c in self.collectors))
     @rule(which=CHOICES)
@@ -191,8 +195,7 @@ class Pipeline(RuleBasedStateMachine):
         for lease in collector.etcd.leases:
             self.etcd.lease_revoke(lease)
         collector.etcd.leases.clear()
-        for m in self._held(collector):
-            del self.owners[m]
+        self.owners = {m: owner for m, owner in self.owners.items() if owner is not collector}
 
     @rule(failure=FAILURES)
     def drain(self, failure):
