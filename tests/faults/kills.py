@@ -8,6 +8,8 @@ import random
 import signal
 import threading
 
+import urllib3
+
 from tests.processes import members
 from tests.waiting import wait_until
 
@@ -22,6 +24,16 @@ def until_random_moment(chance: random.Random, most_s: float) -> None:
 
 def all_ready(up):
     return all(service["ready"] for service in up.services().values())
+
+
+def etcd_of(up):
+    """The etcd of a pipeline, once upload can tell: it may have been killed a moment ago."""
+
+    def asked():
+        with contextlib.suppress(urllib3.exceptions.HTTPError, ValueError, KeyError):
+            return up.get("upload", "/api/v1/status")["data"]["etcd"]["endpoints"]
+
+    return wait_until(asked, 30)
 
 
 def kill_9(pid):

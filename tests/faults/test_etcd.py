@@ -6,7 +6,7 @@ import signal
 from collections import Counter
 
 from tests.faults.accounting import Raw, compare, read_all
-from tests.faults.kills import SETTINGS, all_ready, kill_9, until_random_moment
+from tests.faults.kills import SETTINGS, all_ready, etcd_of, kill_9, until_random_moment
 from tests.faults.load import Asker, Load
 from tests.faults.members import Cluster
 from tests.waiting import wait_until
@@ -40,7 +40,7 @@ def account(up, endpoints, load, asker):
 
 def test_etcd_killed_under_load(start, sound_etcd, chance, say, scale):
     up = start("--no-sample", **SETTINGS).wait_ready()
-    endpoints = up.get("upload", "/api/v1/status")["data"]["etcd"]["endpoints"]
+    endpoints = etcd_of(up)
     with Load(up.urls["upload"], "etcd") as load, Asker(up.urls["query"], load, chance) as asker:
         for _ in range(KILLS * scale):
             more_uploads(load)

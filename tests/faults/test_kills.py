@@ -6,7 +6,7 @@ import signal
 from collections import Counter
 
 from tests.faults.accounting import Raw, compare, read_all
-from tests.faults.kills import SETTINGS, all_ready, kill_service, until_random_moment
+from tests.faults.kills import SETTINGS, all_ready, etcd_of, kill_service, until_random_moment
 from tests.faults.load import Asker, Load
 from tests.waiting import wait_until
 
@@ -34,7 +34,7 @@ def test_kill_9_of_everything(start, sound_etcd, chance, say, scale):
                 killed["runtime"] += 1
         load.stop()
         asker.stop()
-    with Raw(up.get("upload", "/api/v1/status")["data"]["etcd"]["endpoints"]) as raw:
+    with Raw(etcd_of(up)) as raw:
         dead = raw.settle(up.urls["collect"])
         wait_until(lambda: all_ready(up), 30)
         wanted = load.keys()

@@ -13,8 +13,8 @@ from tests.functions import running
 from tests.waiting import wait_until
 
 #: An attempt of collect must not fail often: a message whose attempts fail five times in a row is buried.
-ONE_IN_OF_UPLOAD, ONE_IN_OF_COLLECT = 15, 30
-LOST = 40
+ONE_IN_OF_UPLOAD, ONE_IN_OF_COLLECT = 30, 20
+LOST = 15
 
 
 def test_answers_of_etcd_are_lost(etcd_endpoint, prefix, tmp_path, chance, say, scale):
