@@ -43,6 +43,10 @@ KEYS = st.lists(
 CHOICES = st.integers(0, 1000)
 
 
+def choose(several, which):
+    return several[which % len(several)]
+
+
 class Collector:
     """A collector's process: its connection, its lease, and the claims it believes it holds."""
 
@@ -123,8 +127,7 @@ class Pipeline(RuleBasedStateMachine):
     @precondition(lambda self: self.queued)
     @rule(which=CHOICES, failure=FAILURES)
     def publish_again(self, which, failure):
-        names = sorted(self.queued)
-        self._publish([self.messages[names[which % len(names)]]], failure)
+        self._publish([self.messages[choose(sorted(self.queued), which)]], failure)
 
     def _publish(self, messages, failure):
         collector, told = Collector(self.etcd, self.keys), set()
@@ -150,18 +153,22 @@ class Pipeline(RuleBasedStateMachine):
             collector.claims = collector.queue.claim(wanted, collector.lease)
             assert {c.message.id for c in collector.claims} == free
 
-    def _pick(self, which):
-        return self.collectors[which % len(self.collectors)]
+    def _claimers(self):
+        return [c for c in self.collectors if c.claims]
+
+    def _holders(self):
+        return [c for c in self.collectors if c.etcd.leases]
 
     def _good(self, collector):
         """What a collector holds of what it believes to hold."""
         return {c.message.id for c in collector.claims if self.owners.get(c.message.id) is collector}
 
-    @precondition(lambda self: self.collectors)
+    @precondition(lambda self: self._claimers())
     @rule(which=CHOICES, failure=FAILURES)
     def move_what_is_claimed(self, which, failure):
-        """Also by who has lost it meanwhile: a collector that hung."""
-        collector = self._pick(which)
+        self._move_claimed(choose(self._claimers(), which), failure)
+
+    def _move_claimed(self, collector, failure):
         mine = self._good(collector)
         given = GivenClaims(collector.etcd, self.keys, collector.claims)
         readable = {c.message.id for c in collector.claims if self.messages[c.message.id].rows}
@@ -172,10 +179,18 @@ class Pipeline(RuleBasedStateMachine):
             assert not {m for m in mine if m not in together or together <= mine} & now.queued
             assert not mine & now.claimed
 
-    @precondition(lambda self: self.collectors)
+    @precondition(lambda self: self._claimers())
+    @rule(which=CHOICES, failure=FAILURES)
+    def hang_while_others_move(self, which, failure):
+        collector = choose(self._claimers(), which)
+        self._end_lease(collector)
+        self._drain(None)
+        self._move_claimed(collector, failure)
+
+    @precondition(lambda self: self._claimers())
     @rule(which=CHOICES, silently=st.booleans(), failure=FAILURES)
     def give_back(self, which, silently, failure):
-        collector = self._pick(which)
+        collector = choose(self._claimers(), which)
         mine = self._good(collector)
         with self.failing(collector, failure):
             for claim in collector.claims:
@@ -185,11 +200,11 @@ class Pipeline(RuleBasedStateMachine):
                     collector.queue.release([claim])
             assert not mine & read_actual(self.etcd, self.keys).claimed
 
-    @precondition(lambda self: any(c.etcd.leases for c in self.collectors))
+    @precondition(lambda self: self._holders())
     @rule(which=CHOICES)
     def a_lease_ends(self, which):
         """Its collector believes in its claims all the same."""
-        self._end_lease(self._pick(which))
+        self._end_lease(choose(self._holders(), which))
 
     def _end_lease(self, collector):
         for lease in collector.etcd.leases:
@@ -199,6 +214,9 @@ class Pipeline(RuleBasedStateMachine):
 
     @rule(failure=FAILURES)
     def drain(self, failure):
+        self._drain(failure)
+
+    def _drain(self, failure):
         collector = self.collector()
         with self.failing(collector, failure):
             mover = Mover(collector.etcd, self.keys, collector.queue, TTL_S)
@@ -247,7 +265,7 @@ def test_queue_and_store_against_a_model(etcd_endpoint, say, scale):
     Pipeline.done.clear()
     how = settings(
         max_examples=40 * scale,
-        stateful_step_count=25,
+        stateful_step_count=30,
         deadline=None,
         print_blob=True,
         phases=[Phase.generate],
