@@ -92,8 +92,8 @@ class Transient(PipelineError):
 
     code = "unavailable"
 
-    #: What a client is told to wait before it tries again.
-    retry_after_s: ClassVar[int] = 1
+    #: What a client is told to wait before it tries again; one that knows better says another number.
+    retry_after_s: int = 1
 
 
 class NoSpace(PipelineError):

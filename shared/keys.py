@@ -2,10 +2,11 @@ r"""Every key in etcd: built and parsed here, nowhere else.
 
 Under the prefix (MESSAGE_QUEUE_PREFIX, /telemetry):
 
-  queue/ready/<message>       JSON: bytes, rows, attempts. In order of upload; one per message not committed
+  queue/ready/<message>       JSON: bytes, rows, attempts; of the last claim the lease, of a replay the day.
+                              In order of upload; one per message that is not committed
   queue/payload/<message>     the message itself (Arrow IPC); read by exact key only, never by range
   queue/claims/<message>      who works on it; bound to the claimer's lease
-  queue/dead/<message>        JSON: bytes, rows, attempts, reason; the payload stays where it is
+  queue/dead/<message>        JSON: bytes, rows, attempts, reason, buried_ms; the payload stays where it is
   queue/collectors/<id>       a collector that takes messages by listing; bound to its lease
   queue/bell                  JSON: the messages of the newest publish; every publish puts it
   store/index/<day>/<level>/<min>-<max>/<segment>
@@ -30,6 +31,7 @@ import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from shared.clock import MAX_TIME_MS
 from shared.errors import Corrupt
 
 _MAX_MS = 99_999_999_999_999
@@ -37,7 +39,12 @@ _MAX_MS = 99_999_999_999_999
 
 def new_upload_id(received_ms: int) -> str:
     """Draw an id for an upload received at an epoch time in milliseconds."""
-    return f"{received_ms:012x}-{secrets.token_hex(6)}"
+    return f"{upload_prefix_of(received_ms)}-{secrets.token_hex(6)}"
+
+
+def upload_prefix_of(received_ms: int) -> str:
+    """Build what the ids of uploads received at an epoch time in milliseconds begin with."""
+    return f"{received_ms:012x}"
 
 
 def new_segment_id() -> str:
@@ -67,6 +74,25 @@ def is_upload_id(text: str) -> bool:
     head, dash, tail = text.partition("-")
     hexadecimal = set("0123456789abcdef")
     return bool(dash) and len(head) == len(tail) == 12 and set(head + tail) <= hexadecimal  # noqa: PLR2004
+
+
+def is_message_id(text: object) -> bool:
+    """Tell whether a value has the form of a message's id; what has not is never put into a key."""
+    if not isinstance(text, str) or not text.isascii():
+        return False
+    upload, _, number = text.rpartition("-")
+    # Six digits or more, as message_id writes them; an upload of 4 GiB needs seven.
+    return (
+        is_upload_id(upload)
+        and number.isdigit()
+        and 6 <= len(number) <= 12  # noqa: PLR2004
+        and int(upload[:12], 16) < MAX_TIME_MS
+    )
+
+
+def is_day(text: object) -> bool:
+    """Tell whether a value has the form of an ingestion day, YYYYMMDD."""
+    return isinstance(text, str) and text.isascii() and text.isdigit() and len(text) == 8  # noqa: PLR2004
 
 
 def ingestion_day(received_ms: int) -> str:
@@ -112,6 +138,10 @@ class Keys:
     def ready_of(self, upload_id: str) -> str:
         """Build the prefix of the ready keys of one upload."""
         return f"{self.ready_prefix}{upload_id}-"
+
+    def ready_at(self, received_ms: int) -> str:
+        """Build the first ready key that a message of an upload of that time, epoch ms, can have."""
+        return f"{self.ready_prefix}{received_ms:012x}-"
 
     def dead_of(self, upload_id: str) -> str:
         """Build the prefix of the dead letters of one upload."""

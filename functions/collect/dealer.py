@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from shared.keys import ingestion_day
 from shared.queue import MAX_MESSAGES_PER_CLAIM, ReadyMessage
 
 #: Seconds that a message waits for company.
@@ -57,11 +56,7 @@ class Dealer:
         size, full, oldest = 0, False, now
         for w in self._waiting.values():
             m = w.message
-            if group and (
-                m.attempts
-                or size + m.bytes > GROUP_BYTES
-                or ingestion_day(m.received_ms) != ingestion_day(group[0].received_ms)
-            ):
+            if group and (m.attempts or size + m.bytes > GROUP_BYTES or m.day != group[0].day):
                 full = True
                 break
             group.append(m)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from shared.clock import MAX_TIME_MS
 from shared.errors import InvalidInput
-from shared.keys import is_upload_id
+from shared.keys import is_day, is_message_id
 from shared.queue import ReadyMessage, describe
 
 #: The CloudEvent's type.
@@ -36,17 +35,13 @@ def parse_messages(data: Any) -> list[ReadyMessage]:
         raise InvalidInput(f"the event names {len(listed)} messages, at most {MAX_MESSAGES} are taken")
     out = {}
     for described in listed:
-        if not isinstance(described, dict) or not _is_message(described.get("id")):
+        if not isinstance(described, dict) or not is_message_id(described.get("id")):
             raise InvalidInput(_EXPECTED)
         numbers: dict[str, Any] = {name: described.get(name) for name in _NUMBERS}
         if not all(type(n) is int and 0 <= n < 2**62 for n in numbers.values()):
             raise InvalidInput(_EXPECTED)
-        out[described["id"]] = ReadyMessage(id=described["id"], **numbers)
+        day = described.get("day", "")
+        if day != "" and not is_day(day):
+            raise InvalidInput(_EXPECTED)
+        out[described["id"]] = ReadyMessage(id=described["id"], replay_day=day, **numbers)
     return list(out.values())
-
-
-def _is_message(text: object) -> bool:
-    if not isinstance(text, str) or not text.isascii():
-        return False
-    upload, _, number = text.rpartition("-")
-    return is_upload_id(upload) and number.isdigit() and int(upload[:12], 16) < MAX_TIME_MS

@@ -18,11 +18,12 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from shared.errors import Conflict, Corrupt, PipelineError, Transient
+from shared import clock
+from shared.errors import Conflict, Corrupt, NoSpace, PipelineError, Transient
 from shared.etcd import Etcd, Get
-from shared.keys import Keys, ingestion_day
+from shared.keys import Keys
 from shared.messages import NewerMessage, decode_message
-from shared.queue import MAX_ATTEMPTS, MAX_MESSAGES_PER_CLAIM, Claim, Lease, Queue, ReadyMessage
+from shared.queue import MAX_MESSAGES_PER_CLAIM, Claim, Lease, Queue, ReadyMessage, Tally
 from shared.records import collapse, concat
 from shared.store.segment import MAX_SEGMENT_BYTES
 from shared.store.write import Segment, build_segment, put_operations
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 
 #: Payload bytes gathered into one move: as Parquet they take well under a transaction's limit.
 MAX_MOVE_BYTES = 1_200_000
+#: How often a message may be claimed before it is buried, unless MAX_ATTEMPTS says otherwise.
+MAX_ATTEMPTS = 5
 #: Seconds for which a move is repeated while etcd is away.
 _MOVE_RETRY_S = 5.0
 
@@ -47,11 +50,19 @@ class Done:
     buried: int = 0
     #: Messages that others held.
     lost: int = 0
+    #: Transactions that claim or move, and those of them that found others faster and did nothing.
+    transactions: int = 0
+    transactions_lost: int = 0
 
     def add(self, other: Done) -> None:
         """Add what another thread did."""
         for name in self.__slots__:
             setattr(self, name, getattr(self, name) + getattr(other, name))
+
+    def count(self, tally: Tally) -> None:
+        """Add transactions."""
+        self.transactions += tally.won + tally.lost
+        self.transactions_lost += tally.lost
 
 
 def plan_moves(messages: Sequence[ReadyMessage]) -> list[list[ReadyMessage]]:
@@ -62,12 +73,11 @@ def plan_moves(messages: Sequence[ReadyMessage]) -> list[list[ReadyMessage]]:
     moves: list[list[ReadyMessage]] = []
     size, open_day = 0, ""
     for m in sorted(messages, key=lambda m: m.id):
-        day = ingestion_day(m.received_ms)
         alone = m.attempts > 0
         fits = size + m.bytes <= MAX_MOVE_BYTES and moves and len(moves[-1]) < MAX_MESSAGES_PER_CLAIM
-        if alone or not fits or day != open_day:
+        if alone or not fits or m.day != open_day:
             moves.append([m])
-            size, open_day = m.bytes, "" if alone else day
+            size, open_day = m.bytes, "" if alone else m.day
         else:
             moves[-1].append(m)
             size += m.bytes
@@ -77,32 +87,50 @@ def plan_moves(messages: Sequence[ReadyMessage]) -> list[list[ReadyMessage]]:
 class Mover:
     """Moves messages from the queue into the store; one per thread, for it holds a lease."""
 
-    def __init__(self, etcd: Etcd, keys: Keys, queue: Queue, visibility_timeout_s: float) -> None:
+    def __init__(
+        self,
+        etcd: Etcd,
+        keys: Keys,
+        queue: Queue,
+        visibility_timeout_s: float,
+        max_attempts: int = MAX_ATTEMPTS,
+    ) -> None:
         self._etcd = etcd
         self._keys = keys
         self._queue = queue
         self._lease = Lease(etcd, visibility_timeout_s)
+        self._max_attempts = max_attempts
 
     def move(self, messages: Sequence[ReadyMessage]) -> Done:
         """Claim and move one group of plan_moves.
 
         Raises:
-            Transient: etcd went away.
-            Exception: A defect. In either case what was claimed is given back, if need be by the lease's end,
-                and the attempt counts.
+            Transient: etcd went away; NoSpace: it is full. What was claimed is given back when it answers
+                again, and the attempt does not count.
+            Exception: A defect. What was claimed is given back, and the attempt counts.
         """
         try:
-            claims = self._queue.claim(messages, self._lease)
-            done = Done(lost=len(messages) - len(claims))
-            # What was attempted before moves alone: it may be what made the others fail.
-            fresh = [c for c in claims if not c.message.attempts]
-            for group in (fresh, *([c] for c in claims if c.message.attempts)):
-                if group:
-                    done.add(self._move_claimed(group))
+            return self._move(messages)
+        except (Transient, NoSpace):
+            lease = self._lease.forget()
+            if lease:
+                self._queue.returns.add([m.id for m in messages], lease)
+            raise
         except BaseException:
             # Whatever it was: the claims must not live on with the lease of a worker that goes on working.
             self._lease.give_back()
             raise
+
+    def _move(self, messages: Sequence[ReadyMessage]) -> Done:
+        tally = Tally()
+        claims = self._queue.claim(messages, self._lease, tally)
+        done = Done(lost=len(messages) - len(claims))
+        done.count(tally)
+        # What was attempted before moves alone: it may be what made the others fail.
+        fresh = [c for c in claims if not c.message.attempts]
+        for group in (fresh, *([c] for c in claims if c.message.attempts)):
+            if group:
+                done.add(self._move_claimed(group))
         return done
 
     def _move_claimed(self, claims: list[Claim]) -> Done:
@@ -118,28 +146,30 @@ class Mover:
 
     def _decode(self, claim: Claim, done: Done) -> pa.Table | None:
         attempts = claim.message.attempts
+        if attempts >= self._max_attempts:
+            # Not looked at any more: it may be the looking that it ends in.
+            self._bury(claim, f"it was claimed {attempts} times and never moved", done)
+            return None
         try:
-            table = decode_message(claim.payload)
-            if attempts >= MAX_ATTEMPTS:
-                raise Corrupt(f"it was claimed {attempts} times and never moved")
+            return decode_message(claim.payload)
         except NewerMessage:
             # A newer collector will take it: no attempt is counted, and no bell rung for us to hear again.
             self._queue.put_back(claim)
             done.released += 1
         except Corrupt as exc:
-            try:
-                self._queue.bury(claim, exc.message)
-                done.buried += 1
-            except Conflict:
-                done.lost += 1
-        else:
-            return table
+            self._bury(claim, exc.message, done)
         return None
+
+    def _bury(self, claim: Claim, reason: str, done: Done) -> None:
+        try:
+            self._queue.bury(claim, reason, clock.now_ms())
+            done.buried += 1
+        except Conflict:
+            done.lost += 1
 
     def _store(self, claims: list[Claim], tables: list[pa.Table]) -> Done:
         table = collapse(concat(tables))
-        day = ingestion_day(claims[0].message.received_ms)
-        segment = build_segment(table, day=day)
+        segment = build_segment(table, day=claims[0].message.day)
         if segment is None and len(claims) > 1:
             middle = len(claims) // 2
             done = self._store(claims[:middle], tables[:middle])
@@ -147,11 +177,13 @@ class Mover:
             return done
         if segment is None:
             # A message is smaller than that, so this is a defect and not the file's fault: keep it whole.
-            self._queue.bury(claims[0], f"it is larger than {MAX_SEGMENT_BYTES} bytes as a segment")
-            return Done(buried=1)
+            done = Done()
+            self._bury(claims[0], f"it is larger than {MAX_SEGMENT_BYTES} bytes as a segment", done)
+            return done
         if not self._commit(claims, segment):
             return self._lost(claims)
         return Done(
+            transactions=1,
             messages=len(claims),
             rows=sum(t.num_rows for t in tables),
             segments=1,
@@ -187,4 +219,4 @@ class Mover:
             self._queue.release(claims)
         except PipelineError as exc:
             log.info("could not release: %s", exc, extra={"action": "release_failed"})
-        return Done(lost=len(claims))
+        return Done(lost=len(claims), transactions=1, transactions_lost=1)

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from dataclasses import asdict
+from functools import cache
 from typing import Any
 
 import functions_framework
@@ -13,19 +14,26 @@ import orjson
 from flask import Request, Response
 
 from functions.upload.body import Body
+from functions.upload.imports import Imports
 from functions.upload.pipeline import Pipeline
+from functions.upload.uploads import Uploads
 from shared import clock
 from shared.errors import InvalidInput, NotFound, Transient
-from shared.http import EtcdHolder, Route, Service, data_response, start
+from shared.http import EtcdHolder, Route, Service, data_response, json_response, start
+from shared.ingest.report import format_ms
 from shared.keys import Keys, is_upload_id, new_upload_id
 from shared.messages import Origin
 from shared.queue import Depth, Queue
+from shared.queue.admission import Limits
+from shared.queue.gate import Gate, Gauge
 
 log = logging.getLogger(__name__)
 
 #: Seconds for which status answers the depth it counted last.
 _DEPTH_CACHE_S = 1.0
 _DEPTH_WAIT_S = 2.6
+#: Undoing reads a segment once.
+_UNDO_CACHE_BYTES = 1024 * 1024
 
 _config = start("upload")
 _etcd = EtcdHolder(_config)
@@ -63,9 +71,22 @@ class _CachedDepth:
 _depth = _CachedDepth()
 
 
+@cache
+def _gauge() -> Gauge:
+    etcd = _etcd()
+    return Gauge(etcd, Queue(etcd, _keys), _config.endpoints(), _config.etcd_quota_bytes)
+
+
+@cache
+def _gate() -> Gate:
+    limits = Limits(messages=_config.max_queue_messages, bytes=_config.max_queue_bytes)
+    return Gate(_gauge().read, limits)
+
+
 def _post_csv(request: Request) -> Response:
     began = time.monotonic()
     received_ms = clock.now_ms()
+    _gate().check()
     body = Body(request, _config.max_upload_size)
     origin = Origin(
         upload_id=new_upload_id(received_ms),
@@ -73,7 +94,7 @@ def _post_csv(request: Request) -> Response:
         cluster=_config.cluster_id,
         traceparent=request.headers.get("traceparent", "")[:64],
     )
-    pipeline = Pipeline(Queue(_etcd(), _keys), _keys, origin)
+    pipeline = Pipeline(Queue(_etcd(), _keys), _keys, origin, _gate().admit)
     layout = pipeline.run(body.read)
     for sentence in body.warnings:
         pipeline.report.warn(sentence)
@@ -100,9 +121,13 @@ def _post_csv(request: Request) -> Response:
     return data_response(report)
 
 
-def _get_upload(_request: Request, upload: str) -> Response:
+def _require_upload_id(upload: str) -> None:
     if not is_upload_id(upload):
         raise InvalidInput(f"{upload!r} is not an upload's id: it is in the upload's answer")
+
+
+def _get_upload(_request: Request, upload: str) -> Response:
+    _require_upload_id(upload)
     # The record first: a message counted as gone after it was read can only be stored.
     found = _etcd().get(_keys.upload(upload))
     if found is None:
@@ -115,6 +140,26 @@ def _get_upload(_request: Request, upload: str) -> Response:
         "messages_queued": queued,
         "messages_dead": dead,
     })  # fmt: skip
+
+
+def _delete_upload(request: Request, upload: str) -> Response:
+    """Undo an upload: 200 once all of it is gone, 202 where a tick has to go on with it."""
+    _require_upload_id(upload)
+    dry_run = request.args.get("dry_run", "false")
+    if dry_run not in ("true", "false"):
+        raise InvalidInput(f"dry_run={dry_run!r}: expected true or false", parameter="dry_run")
+    # Imported where it is used: a cold upload never needs it.
+    from shared.store.read import Store  # noqa: PLC0415
+    from shared.undo import Undo  # noqa: PLC0415
+
+    undo = Undo(_etcd(), _keys, Store(_etcd(), _keys, _UNDO_CACHE_BYTES), clock.now_ms)
+    undone = undo.look(upload) if dry_run == "true" else undo.delete(upload)
+    fields = asdict(undone)
+    first, last = (fields.pop(name) for name in ("first_ms", "last_ms"))
+    fields["gpus"] = len(undone.gpus)
+    fields["first_timestamp"] = None if first is None else format_ms(first)
+    fields["last_timestamp"] = None if last is None else format_ms(last)
+    return json_response({"success": True, "data": fields}, 202 if undone.state == "deleting" else 200)
 
 
 def _status(_request: Request) -> Response:
@@ -134,7 +179,10 @@ _service = Service(
     [
         Route("POST", "/api/v1/csv/upload", _post_csv, ("filename",)),
         Route("GET", "/api/v1/uploads/{upload}", _get_upload),
+        Route("DELETE", "/api/v1/uploads/{upload}", _delete_upload, ("dry_run",)),
         Route("GET", "/api/v1/status", _status),
+        *Uploads(_etcd, _keys).routes(),
+        *Imports(_etcd, _keys, _config, _gate).routes(),
     ],
     _etcd,
 )

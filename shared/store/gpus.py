@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from shared.records import TIMESTAMP
 from shared.store.inventory import merge_inventories, summarise, take_inventory
 from shared.store.read import Cache, Store
 from shared.store.segment import SegmentInfo
@@ -67,6 +68,12 @@ class Gpus:
         merged = merge_inventories([found[s.id] for s in segments])
         self._merged[kind] = (ids, merged)
         return merged
+
+
+def newest_records(summary: pa.Table) -> pa.Table:
+    """Turn a summary into one record per GPU, at its last time."""
+    times = summary.column("last_ms").cast(TIMESTAMP)
+    return summary.drop_columns(["first_ms", "last_ms"]).append_column("timestamp", times)
 
 
 def with_status(summary: pa.Table, now_ms: int | None, stale_after_s: float) -> pa.Table:

@@ -77,7 +77,9 @@ class Up:
 
     def run(self, command, *arguments):
         """Run a subcommand against this pipeline."""
-        if command == "status":
+        if command == "dead":
+            urls = ["--url", self.urls["collect"]]
+        elif command == "status":
             urls = ["--url", self.urls["upload"], "--query-url", self.urls["query"]]
             urls += ["--collect-url", self.urls["collect"]]
         else:
@@ -85,7 +87,7 @@ class Up:
         return run(command, *arguments, *urls)
 
     def json(self, command, *arguments):
-        done = self.run(command, "--json", *arguments)
+        done = self.run(command, *arguments, "--json")
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 

@@ -31,8 +31,6 @@ from tests.faults.model import DAY_MS, METRICS, NOW_MS, Uploads, doubles, read_a
 from tests.waiting import wait_until
 
 TTL_S = 30
-#: None, or at which call from now on, and how.
-FAILURES = st.none() | st.tuples(st.integers(1, 6), st.sampled_from(WAYS))
 KEYS = st.lists(
     st.tuples(st.integers(0, 2), st.integers(0, 3), st.sampled_from([METRICS, METRICS[:1], METRICS[1:]])),
     min_size=1,
@@ -41,6 +39,11 @@ KEYS = st.lists(
 )
 #: Which of several, whatever they are by then.
 CHOICES = st.integers(0, 1000)
+
+
+def failures(calls):
+    """Draw at which of so many calls something fails, and how; often it does not."""
+    return st.none() | st.tuples(st.integers(1, calls), st.sampled_from(WAYS))
 
 
 def choose(several, which):
@@ -116,16 +119,16 @@ class Pipeline(RuleBasedStateMachine):
 
     # What is done: `failure` is where it fails.
 
-    @rule(files=st.lists(KEYS, min_size=1, max_size=3), day=st.integers(0, 1), failure=FAILURES)
+    @rule(files=st.lists(KEYS, min_size=1, max_size=3), day=st.integers(0, 1), failure=failures(3))
     def publish(self, files, day, failure):
         self._publish([self.uploads.message(keys=keys, day=day) for keys in files], failure)
 
-    @rule(failure=FAILURES)
+    @rule(failure=failures(2))
     def publish_what_cannot_be_read(self, failure):
         self._publish([self.uploads.message(keys=(), day=0)], failure)
 
     @precondition(lambda self: self.queued)
-    @rule(which=CHOICES, failure=FAILURES)
+    @rule(which=CHOICES, failure=failures(2))
     def publish_again(self, which, failure):
         self._publish([self.messages[choose(sorted(self.queued), which)]], failure)
 
@@ -142,7 +145,7 @@ class Pipeline(RuleBasedStateMachine):
                 del self.messages[m.id]
 
     @precondition(lambda self: self.queued)
-    @rule(first=CHOICES, count=st.integers(1, 4), failure=FAILURES)
+    @rule(first=CHOICES, count=st.integers(1, 4), failure=failures(3))
     def claim(self, first, count, failure):
         collector = self.collector()
         listed = Queue(self.etcd, self.keys).list_ready()
@@ -164,7 +167,7 @@ class Pipeline(RuleBasedStateMachine):
         return {c.message.id for c in collector.claims if self.owners.get(c.message.id) is collector}
 
     @precondition(lambda self: self._claimers())
-    @rule(which=CHOICES, failure=FAILURES)
+    @rule(which=CHOICES, failure=failures(3))
     def move_what_is_claimed(self, which, failure):
         self._move_claimed(choose(self._claimers(), which), failure)
 
@@ -180,7 +183,7 @@ class Pipeline(RuleBasedStateMachine):
             assert not mine & now.claimed
 
     @precondition(lambda self: self._claimers())
-    @rule(which=CHOICES, failure=FAILURES)
+    @rule(which=CHOICES, failure=failures(3))
     def hang_while_others_move(self, which, failure):
         collector = choose(self._claimers(), which)
         self._end_lease(collector)
@@ -188,7 +191,7 @@ class Pipeline(RuleBasedStateMachine):
         self._move_claimed(collector, failure)
 
     @precondition(lambda self: self._claimers())
-    @rule(which=CHOICES, silently=st.booleans(), failure=FAILURES)
+    @rule(which=CHOICES, silently=st.booleans(), failure=failures(3))
     def give_back(self, which, silently, failure):
         collector = choose(self._claimers(), which)
         mine = self._good(collector)
@@ -212,7 +215,7 @@ class Pipeline(RuleBasedStateMachine):
         collector.etcd.leases.clear()
         self.owners = {m: owner for m, owner in self.owners.items() if owner is not collector}
 
-    @rule(failure=FAILURES)
+    @rule(failure=failures(6))
     def drain(self, failure):
         self._drain(failure)
 
@@ -224,7 +227,7 @@ class Pipeline(RuleBasedStateMachine):
                 mover.move(group)
             assert read_actual(self.etcd, self.keys).queued == set(self.owners)
 
-    @rule(all_fresh=st.booleans(), ahead=st.booleans(), days=st.integers(0, 2), failure=FAILURES)
+    @rule(all_fresh=st.booleans(), ahead=st.booleans(), days=st.integers(0, 2), failure=failures(10))
     def compact(self, all_fresh, ahead, days, failure):
         """With `ahead` as if the outputs were too large for one transaction."""
         collector = self.collector()

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from shared.queue import Lease
 from tests.functions import running
 
 
@@ -21,3 +22,11 @@ def pipeline(etcd_endpoint, tmp_path_factory):
             n: stack.enter_context(running(n, folder, **where)) for n in ("upload", "collect", "query")
         }
         yield SimpleNamespace(**functions, **where)
+
+
+@pytest.fixture
+def lease(etcd):
+    """A short lease to claim under."""
+    lease = Lease(etcd, 2)
+    yield lease
+    lease.give_back()

@@ -2,39 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 from concurrent.futures import ThreadPoolExecutor
 
-import pyarrow as pa
 import pytest
 
 from functions.collect.drain import Drain
-from functions.collect.move import Mover, plan_moves
+from functions.collect.move import Mover
 from shared.errors import Conflict, Transient
 from shared.etcd import Delete, Etcd, Get, Put, prefix_end
-from shared.keys import Keys, message_id, new_upload_id
-from shared.messages import Origin
-from shared.queue import MAX_ATTEMPTS, Lease, Queue, parse_bell
+from shared.keys import Keys, message_id
+from shared.queue import Lease, Queue, parse_bell
 from shared.store.read import Store
-from tests.integration.records import encoded, rows_of
+from tests.integration.records import NOW_MS, publish, rows_of
 from tests.waiting import wait_until
-
-NOW_MS = 1_700_000_000_000
-
-
-def publish(queue, count, *, upload=None, start=0):
-    upload = upload or new_upload_id(NOW_MS)
-    origin = Origin(upload_id=upload, received_ms=NOW_MS, cluster="default")
-    for number in range(start, start + count):
-        queue.publish(message_id(upload, number), encoded(origin, number), rows=2)
-    return upload
-
-
-@pytest.fixture
-def lease(etcd):
-    lease = Lease(etcd, 2)
-    yield lease
-    lease.give_back()
 
 
 @pytest.fixture
@@ -49,6 +29,26 @@ def test_publishing_twice_is_publishing_once(queue):
     assert queue.list_ready() == before
     assert queue.depth(NOW_MS + 1500).oldest_age_s == 1.5
     assert queue.count_of_upload(upload) == (3, 0)
+
+
+def test_an_upload_that_was_undone_takes_no_more_messages(queue, etcd, keys):
+    upload = publish(queue, 1)
+    etcd.txn([], [Put(keys.deleted(upload), b"{}"), Delete(keys.ready(message_id(upload, 0)))])
+    record = Put(keys.upload(upload), b"{}")
+    for number in (0, 1):
+        with pytest.raises(Conflict, match="undone"):
+            queue.publish(message_id(upload, number), b"x", rows=1, also=[record])
+    assert queue.depth_now() == 0
+    assert etcd.get(keys.upload(upload)) is None
+
+
+def test_publishing_again_does_not_bring_back_what_went_with_it(queue, etcd, keys):
+    upload = publish(queue, 1)
+    record = Put(keys.upload(upload), b"{}")
+    queue.publish(message_id(upload, 1), b"x", rows=1, also=[record])
+    etcd.txn([], [Delete(record.key)])
+    queue.publish(message_id(upload, 1), b"x", rows=1, also=[record])
+    assert etcd.get(record.key) is None
 
 
 def test_a_claim_is_exclusive_and_ends_with_its_lease(queue, etcd, lease):
@@ -108,71 +108,12 @@ def test_the_move_leaves_a_record_in_one_place(queue, drain, etcd, keys):
     assert drain.take_all(5).messages == 0
 
 
-def test_what_cannot_be_decoded_is_buried_and_the_others_proceed(queue, drain, etcd, keys):
-    upload = publish(queue, 2)
-    queue.publish(message_id(upload, 9), b"garbage", rows=1)
-    done = drain.take_all(20)
-    assert (done.messages, done.buried) == (2, 1)
-    assert queue.depth(NOW_MS).dead == 1
-    assert queue.count_of_upload(upload) == (0, 1)
-    assert etcd.get(keys.payload(message_id(upload, 9))).value == b"garbage"
-
-
-def test_a_message_that_never_gets_through_is_buried(queue, drain, lease):
-    publish(queue, 1)
-    for _ in range(MAX_ATTEMPTS):
-        queue.release(queue.claim(queue.list_ready(), lease))
-    assert drain.take_all(20).buried == 1
-
-
-def test_a_message_of_a_newer_version_waits_for_a_newer_collector(queue, drain, etcd, keys):
-    upload = publish(queue, 1)
-    newer = _with_version_9(etcd.get(keys.payload(message_id(upload, 0))).value)
-    etcd.txn([], [Put(keys.payload(message_id(upload, 0)), newer)])
-    for _ in range(MAX_ATTEMPTS + 2):
-        assert drain.take_all(10).released == 1
-    assert queue.list_ready()[0].attempts == 0
-    assert queue.claimed() == set()
-
-
-def _with_version_9(payload):
-    with pa.ipc.open_stream(payload) as reader:
-        table = reader.read_all()
-    sink = pa.BufferOutputStream()
-    schema = table.schema.with_metadata({**table.schema.metadata, b"schema_version": b"9"})
-    with pa.ipc.new_stream(sink, schema) as writer:
-        writer.write_table(table.cast(schema))
-    return sink.getvalue().to_pybytes()
-
-
-class Exploding(Mover):
-    """A mover with a defect: it cannot store message 0."""
-
-    def _store(self, claims, tables):
-        if any(c.message.id.endswith("-000000") for c in claims):
-            raise RuntimeError("a defect")
-        return super()._store(claims, tables)
-
-
-def test_a_defect_keeps_no_claim_alive_and_buries_no_neighbour(etcd, keys, queue):
-    upload = publish(queue, 4)
-    mover = Exploding(etcd, keys, queue, 30)
-    for _ in range(2 * MAX_ATTEMPTS):
-        waiting = queue.list_ready()
-        for group in plan_moves(waiting):
-            with contextlib.suppress(RuntimeError):
-                mover.move(group)
-            assert queue.claimed() == set()
-    assert queue.count_of_upload(upload) == (0, 1)
-    assert len(rows_of(Store(etcd, keys))) == 6
-
-
 def test_burying_takes_a_claim(queue, lease):
     publish(queue, 1)
     [claim] = queue.claim(queue.list_ready(), lease)
     lease.give_back()
     with pytest.raises(Conflict):
-        queue.bury(claim, "no")
+        queue.bury(claim, "no", NOW_MS)
 
 
 def test_a_watch_resumes_and_misses_nothing(queue, etcd):

@@ -8,21 +8,38 @@ import pyarrow as pa
 import pytest
 
 from functions.collect.dealer import GATHER_S, WINDOW, Dealer, decide_in_flight
+from functions.collect.events import build_messages, parse_messages
 from functions.collect.move import MAX_MOVE_BYTES, plan_moves
 from functions.query.render import format_times, to_list
 from functions.query.rest import parse_time_ms
 from shared.config import Settings, parse_bytes, parse_duration_s, read_settings
 from shared.errors import BadConfig, Corrupt, InvalidInput
 from shared.ingest.blocks import find_cut, iter_blocks
-from shared.keys import IndexKey, Keys, is_upload_id, message_id, new_upload_id, parse_message_id
-from shared.queue import MAX_MESSAGES_PER_CLAIM, ReadyMessage
+from shared.keys import (
+    IndexKey,
+    Keys,
+    is_message_id,
+    is_upload_id,
+    message_id,
+    new_upload_id,
+    parse_message_id,
+)
+from shared.queue import MAX_MESSAGES_PER_CLAIM, ReadyMessage, parse_bell
+from shared.queue.message import build_bell
 
 DAY_MS = 86_400_000
 
 
-def message(n, *, size=1000, attempts=0, received_ms=1_700_000_000_000):
+def message(n, *, size=1000, attempts=0, received_ms=1_700_000_000_000, replay_day=""):
     upload = f"{received_ms:012x}-aaaaaaaaaaaa"
-    return ReadyMessage(id=message_id(upload, n), bytes=size, rows=1, attempts=attempts, revision=n)
+    return ReadyMessage(
+        id=message_id(upload, n),
+        bytes=size,
+        rows=1,
+        attempts=attempts,
+        revision=n,
+        replay_day=replay_day,
+    )
 
 
 # -- moves
@@ -46,6 +63,25 @@ def test_a_move_stays_within_one_ingestion_day():
         [message(1, received_ms=second), message(0, received_ms=first), message(2, received_ms=second)]
     )
     assert [[m.revision for m in move] for move in moves] == [[0], [1, 2]]
+
+
+def test_a_replayed_message_is_of_the_day_of_its_replay():
+    old, replayed = message(0), message(1, replay_day="20240105")
+    assert (old.day, replayed.day) == ("20231114", "20240105")
+    assert [len(group) for group in plan_moves([old, replayed])] == [1, 1]
+    dealer = Dealer()
+    dealer.learn([old, replayed], now=0.0)
+    assert dealer.deal(now=GATHER_S) == [old]
+    assert parse_messages(build_messages([old, replayed])) == [old, replayed]
+    assert parse_bell(build_bell([replayed]), 9) == [replayed]
+
+
+@pytest.mark.parametrize("day", ["2024", "../01234", "2024010\u0665", 20240105, None])
+def test_an_event_with_another_day_is_refused(day):
+    data = build_messages([message(0)])
+    data["messages"][0]["day"] = day
+    with pytest.raises(InvalidInput):
+        parse_messages(data)
 
 
 # -- the dealer
@@ -98,6 +134,17 @@ def test_keys_are_read_back():
     assert parse_message_id(message_id(upload, 7)) == (upload, 7)
     assert not is_upload_id("../../etc")
     assert not is_upload_id("")
+
+
+def test_only_what_has_the_form_of_a_message_id_is_one():
+    upload = new_upload_id(1_700_000_000_000)
+    assert is_message_id(message_id(upload, 7))
+    assert is_message_id(message_id(upload, 1_000_000))
+    for text in ("", upload, f"{upload}-7", f"{upload}-", f"{upload}-00000a", f"{upload}-000007/x", None, 7):
+        assert not is_message_id(text)
+    assert not is_message_id(f"ffffffffffff-{'0' * 12}-000000")
+    assert not is_message_id(f"{upload}-{'0' * 400}")
+    assert not is_message_id(f"{upload}-\u0661\u0661\u0661\u0661\u0661\u0661")
 
 
 # -- settings
