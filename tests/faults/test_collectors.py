@@ -26,6 +26,7 @@ TICK = {
     "content-type": "application/json",
 }
 HOUR_S = 3600
+TICKS_IN_A_ROW = 5
 
 
 def tick(collector):
@@ -141,7 +142,9 @@ def test_collectors_whose_clocks_differ(etcd_endpoint, prefix, tmp_path, say, sc
         done.set()
         for thread in threads:
             thread.join(30)
+        # As where a tick always finds the same collector: its wrong clock has only its own word to agree with.
         for collector in wrong.values():
-            assert tick(collector) == 204
+            for _ in range(TICKS_IN_A_ROW):
+                assert tick(collector) == 204
         said = account(f, raw, load)
     say(f"{', '.join(f'{n} ticks at {name}' for name, n in ticks.items())}: {said}")
