@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from shared.etcd import Etcd, Get, prefix_end
-from shared.keys import Keys, message_id, new_upload_id
+from shared.keys import Keys, message_id, new_upload_id, parse_message_id
 from shared.messages import Origin, decode_message, encode_message
 from shared.queue import Queue
 from shared.records import TIMESTAMP
@@ -47,6 +47,10 @@ class Message:
     id: str
     payload: bytes
     rows: tuple[Row, ...] = ()
+
+    @property
+    def upload(self):
+        return parse_message_id(self.id)[0]
 
 
 @dataclass
@@ -135,3 +139,14 @@ def resolve(rows):
 def doubles(rows):
     """Rows that are there more than once, under one version."""
     return [k for k, n in Counter((r.key, r.version) for r in rows).items() if n > 1]
+
+
+def uncovered(rows):
+    """Rows of which a value is the newest one: nothing may be done without them."""
+    newest = {}
+    for row in rows:
+        for i, value in enumerate(row.values):
+            if value is not None:
+                at = row.key, i
+                newest[at] = max(newest.get(at, row), row, key=lambda r: r.version)
+    return set(newest.values())

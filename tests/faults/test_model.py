@@ -3,34 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
-from collections import Counter
-from typing import ClassVar
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, Phase, settings
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
 from functions.collect.move import Mover, plan_moves
-from shared.errors import Transient
-from shared.etcd import Etcd
-from shared.keys import Keys
-from shared.queue import Lease, Queue
+from shared.errors import Conflict, NotFound
+from shared.queue import Queue
+from shared.queue.dead import DeadLetters
 from shared.store.compaction import Compactor
 from shared.store.read import Store
 from shared.store.replace import sweep_pending
-from tests.faults.failing_etcd import WAYS, Death, FailingEtcd
-from tests.faults.model import DAY_MS, METRICS, NOW_MS, Uploads, doubles, read_actual, resolve
-from tests.waiting import wait_until
+from shared.undo import Undo
+from tests.faults.failing_etcd import WAYS
+from tests.faults.machine import TTL_S, Collector, GivenClaims, Machine
+from tests.faults.model import DAY_MS, METRICS, NOW_MS, read_actual
 
-TTL_S = 30
 KEYS = st.lists(
     st.tuples(st.integers(0, 2), st.integers(0, 3), st.sampled_from([METRICS, METRICS[:1], METRICS[1:]])),
     min_size=1,
@@ -50,74 +40,8 @@ def choose(several, which):
     return several[which % len(several)]
 
 
-class Collector:
-    """A collector's process: its connection, its lease, and the claims it believes it holds."""
-
-    def __init__(self, etcd, keys):
-        self.etcd = FailingEtcd(etcd)
-        self.queue = Queue(self.etcd, keys)
-        self.lease = Lease(self.etcd, TTL_S)
-        self.claims = []
-
-
-class GivenClaims(Queue):
-    """A queue that answers a claim with claims that were made before."""
-
-    def __init__(self, etcd, keys, claims):
-        super().__init__(etcd, keys)
-        self._given = claims
-
-    def claim(self, *_args, **_kwargs):
-        return self._given
-
-
-class Pipeline(RuleBasedStateMachine):
-    """What is done to one queue and one store, and what must be in them afterwards."""
-
-    endpoint = ""
-    done: ClassVar = Counter()
-
-    def __init__(self):
-        super().__init__()
-        self.etcd = Etcd([self.endpoint])
-        self.keys = Keys(f"/model-{secrets.token_hex(6)}")
-        self.uploads = Uploads()
-        self.collectors = []
-        #: Everything that was published, by name; what of it waits, is set aside, or is held, and by whom.
-        self.messages, self.queued, self.dead, self.owners = {}, set(), set(), {}
-
-    def teardown(self):
-        self.etcd.close()
-
-    def collector(self):
-        self.collectors.append(Collector(self.etcd, self.keys))
-        return self.collectors[-1]
-
-    @contextlib.contextmanager
-    def failing(self, collector, failure):
-        """Let a collector fail as it was told, and see that it touches nothing that others hold.
-
-        What it had a right to is found as it is: nothing or all of it may have happened.
-        """
-        others = {m for m, owner in self.owners.items() if owner is not collector}
-        failed = False
-        collector.etcd.fail_at(*failure or (0, ""))
-        try:
-            yield
-        except (Death, Transient):
-            failed = True
-        collector.etcd.fail_at(0, "")
-        # What is given back once etcd answers again.
-        wait_until(lambda: not len(getattr(collector.queue, "returns", ())), every_s=0.01)
-        now = read_actual(self.etcd, self.keys)
-        assert others <= now.queued & now.claimed
-        assert now.queued | now.dead <= set(self.messages)
-        assert self.dead <= now.dead
-        self.queued, self.dead = now.queued, now.dead
-        self.owners = {m: self.owners.get(m, collector) for m in now.claimed}
-        self.done["failures" if failed else "successes"] += 1
-
-    # What is done: `failure` is where it fails.
+class Pipeline(Machine):
+    """What is done; `failure` says where it fails."""
 
     @rule(files=st.lists(KEYS, min_size=1, max_size=3), day=st.integers(0, 1), failure=failures(3))
     def publish(self, files, day, failure):
@@ -127,10 +51,20 @@ class Pipeline(RuleBasedStateMachine):
     def publish_what_cannot_be_read(self, failure):
         self._publish([self.uploads.message(keys=(), day=0)], failure)
 
-    @precondition(lambda self: self.queued)
+    @precondition(lambda self: self._waiting())
     @rule(which=CHOICES, failure=failures(2))
     def publish_again(self, which, failure):
-        self._publish([self.messages[choose(sorted(self.queued), which)]], failure)
+        self._publish([choose(self._waiting(), which)], failure)
+
+    def _waiting(self):
+        return [m for name, m in self.messages.items() if name in self.queued and m.upload not in self.undone]
+
+    @precondition(lambda self: self.undone)
+    @rule(which=CHOICES)
+    def publish_what_was_undone(self, which):
+        message = choose([m for m in self.messages.values() if m.upload in self.undone], which)
+        with pytest.raises(Conflict):
+            Queue(self.etcd, self.keys).publish(message.id, message.payload, rows=1)
 
     def _publish(self, messages, failure):
         collector, told = Collector(self.etcd, self.keys), set()
@@ -143,6 +77,7 @@ class Pipeline(RuleBasedStateMachine):
         for m in messages:
             if m.id not in self.queued:
                 del self.messages[m.id]
+        self.rows += [row for m in messages if m.id in self.queued for row in m.rows]
 
     @precondition(lambda self: self.queued)
     @rule(first=CHOICES, count=st.integers(1, 4), failure=failures(3))
@@ -156,23 +91,13 @@ class Pipeline(RuleBasedStateMachine):
             collector.claims = collector.queue.claim(wanted, collector.lease)
             assert {c.message.id for c in collector.claims} == free
 
-    def _claimers(self):
-        return [c for c in self.collectors if c.claims]
-
-    def _holders(self):
-        return [c for c in self.collectors if c.etcd.leases]
-
-    def _good(self, collector):
-        """What a collector holds of what it believes to hold."""
-        return {c.message.id for c in collector.claims if self.owners.get(c.message.id) is collector}
-
-    @precondition(lambda self: self._claimers())
+    @precondition(lambda self: self.claimers())
     @rule(which=CHOICES, failure=failures(3))
     def move_what_is_claimed(self, which, failure):
-        self._move_claimed(choose(self._claimers(), which), failure)
+        self._move_claimed(choose(self.claimers(), which), failure)
 
     def _move_claimed(self, collector, failure):
-        mine = self._good(collector)
+        mine = self.good(collector)
         given = GivenClaims(collector.etcd, self.keys, collector.claims)
         readable = {c.message.id for c in collector.claims if self.messages[c.message.id].rows}
         together = readable & {c.message.id for c in collector.claims if not c.message.attempts}
@@ -182,19 +107,19 @@ class Pipeline(RuleBasedStateMachine):
             assert not {m for m in mine if m not in together or together <= mine} & now.queued
             assert not mine & now.claimed
 
-    @precondition(lambda self: self._claimers())
+    @precondition(lambda self: self.claimers())
     @rule(which=CHOICES, failure=failures(3))
     def hang_while_others_move(self, which, failure):
-        collector = choose(self._claimers(), which)
-        self._end_lease(collector)
+        collector = choose(self.claimers(), which)
+        self.end_lease(collector)
         self._drain(None)
         self._move_claimed(collector, failure)
 
-    @precondition(lambda self: self._claimers())
+    @precondition(lambda self: self.claimers())
     @rule(which=CHOICES, silently=st.booleans(), failure=failures(3))
     def give_back(self, which, silently, failure):
-        collector = choose(self._claimers(), which)
-        mine = self._good(collector)
+        collector = choose(self.claimers(), which)
+        mine = self.good(collector)
         with self.failing(collector, failure):
             for claim in collector.claims:
                 if silently:
@@ -203,17 +128,11 @@ class Pipeline(RuleBasedStateMachine):
                     collector.queue.release([claim])
             assert not mine & read_actual(self.etcd, self.keys).claimed
 
-    @precondition(lambda self: self._holders())
+    @precondition(lambda self: self.holders())
     @rule(which=CHOICES)
     def a_lease_ends(self, which):
         """Its collector believes in its claims all the same."""
-        self._end_lease(choose(self._holders(), which))
-
-    def _end_lease(self, collector):
-        for lease in collector.etcd.leases:
-            self.etcd.lease_revoke(lease)
-        collector.etcd.leases.clear()
-        self.owners = {m: owner for m, owner in self.owners.items() if owner is not collector}
+        self.end_lease(choose(self.holders(), which))
 
     @rule(failure=failures(6))
     def drain(self, failure):
@@ -243,24 +162,70 @@ class Pipeline(RuleBasedStateMachine):
                 compactor.fold_some()
         assert (self.queued, self.dead, self.owners) == before
         # The lock of who died, too, ends with its lease.
-        self._end_lease(collector)
+        self.end_lease(collector)
 
     @rule(hours=st.integers(0, 1))
     def sweep(self, hours):
         sweep_pending(self.etcd, self.keys, NOW_MS + DAY_MS * 2 + hours * 3600_000)
 
-    # What must be so after each.
+    @precondition(lambda self: self.dead)
+    @rule(which=CHOICES, failure=failures(3))
+    def replay_one(self, which, failure):
+        name = choose(sorted(self.dead), which)
+        collector, told = self.collector(), False
+        undone = self.messages[name].upload in self.undone
+        with self.failing(collector, failure, touches={name}):
+            if undone:
+                with pytest.raises(Conflict):
+                    DeadLetters(collector.etcd, self.keys).replay(name, NOW_MS)
+            else:
+                DeadLetters(collector.etcd, self.keys).replay(name, NOW_MS)
+                told = True
+        assert name in (self.queued if told else self.queued | self.dead)
 
-    @invariant()
-    def everything_is_in_one_place(self):
-        now = read_actual(self.etcd, self.keys)
-        assert (now.queued, now.dead, now.claimed) == (self.queued, self.dead, set(self.owners))
-        assert doubles(now.rows) == []
-        published = [row for m in self.messages.values() for row in m.rows]
-        assert resolve(now.rows) == resolve(published)
-        assert set(now.rows) <= set(published)
-        Pipeline.done["states"] += 1
-        Pipeline.done["rows"] += len(now.rows)
+    @precondition(lambda self: self.dead)
+    @rule(failure=failures(4))
+    def replay_all(self, failure):
+        dead, told = self.dead, False
+        with self.failing(self.collector(), failure, touches=dead):
+            DeadLetters(self.collectors[-1].etcd, self.keys).replay_all(100, NOW_MS)
+            told = True
+        assert dead <= self.queued | self.dead
+        assert not told or all(self.messages[m].upload in self.undone for m in self.dead)
+
+    @precondition(lambda self: self.dead)
+    @rule(which=CHOICES, failure=failures(3))
+    def drop_one(self, which, failure):
+        name = choose(sorted(self.dead), which)
+        with self.failing(self.collector(), failure, touches={name}):
+            DeadLetters(self.collectors[-1].etcd, self.keys).drop(name)
+        if name not in self.dead:
+            assert name not in self.queued
+            del self.messages[name]
+
+    def _undo(self, collector):
+        return Undo(collector.etcd, self.keys, Store(collector.etcd, self.keys), lambda: NOW_MS)
+
+    @precondition(lambda self: self.messages)
+    @rule(which=CHOICES, failure=failures(10))
+    def undo(self, which, failure):
+        upload = choose(sorted({m.upload for m in self.messages.values()}), which)
+        touches = {name for name, m in self.messages.items() if m.upload == upload}
+        collector = self.collector()
+        with self.failing(collector, failure, touches), contextlib.suppress(NotFound):
+            assert self._undo(collector).delete(upload).state == "deleted"
+            self.gone.add(upload)
+        if self.etcd.get(self.keys.deleted(upload)):
+            self.undone.add(upload)
+
+    @precondition(lambda self: self.undone - self.gone)
+    @rule(failure=failures(10))
+    def go_on_with_undoing(self, failure):
+        touches = {name for name, m in self.messages.items() if m.upload in self.undone}
+        collector = self.collector()
+        with self.failing(collector, failure, touches):
+            self._undo(collector).go_on(10)
+            self.gone |= self.undone
 
 
 def test_queue_and_store_against_a_model(etcd_endpoint, say, scale):
