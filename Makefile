@@ -12,8 +12,8 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
 .PHONY: help deps deps-dev build run dev-up setup-etcd stop-etcd run-upload run-collect run-query \
-	test test-unit test-integration test-e2e test-coverage coverage-html test-load bench benchmark-queue \
-	lint format clean
+	test test-unit test-integration test-e2e test-faults test-coverage coverage-html test-load bench \
+	benchmark-queue lint format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z][a-z0-9-]*:.*?## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*?## "} {printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}'
@@ -73,6 +73,9 @@ test-integration: deps-dev ## Run the tests on a real etcd
 
 test-e2e: deps-dev ## Run the tests through `gpu-telemetry up`
 	$(BIN)/python -m pytest tests/e2e $(PYTEST_ARGS)
+
+test-faults: deps-dev ## Kill, stop and disturb every part under load, 4 minutes (FAULTS=long for ten times as much)
+	$(BIN)/python -m pytest tests/faults $(PYTEST_ARGS)
 
 test-coverage: deps-dev ## Run unit and integration tests and print what they cover
 	$(BIN)/python -m pytest --cov --cov-report=term tests/unit tests/integration $(PYTEST_ARGS)

@@ -63,7 +63,7 @@ class Housekeeping:
         failed: list[PipelineError] = []
         for part in (
             lambda: self._keep_up(now),
-            lambda: self._sweep_if(now.agreed >= ENOUGH),
+            lambda: self._sweep_if(now.agreed >= ENOUGH, self._retention.sweep_unattended),
             lambda: self._undo.go_on(_UNDO_S),
             lambda: self.compactor.compact(_COMPACT_S),
             lambda: sweep_pending(self._etcd, self._keys, self._now_ms()),
@@ -86,7 +86,7 @@ class Housekeeping:
     def sweep(self) -> dict[str, Any]:
         """Sweep now, unless the clock disagrees with the last tick's; tells what went."""
         trusted = not disagrees(self._read_clock(), self._now_ms())
-        swept = self._sweep_if(trusted)
+        swept = self._sweep_if(trusted, self._retention.sweep)
         return {
             "retention": self._config.retention,
             "cutoff_day": self._cutoff(self._now_ms()),
@@ -105,11 +105,11 @@ class Housekeeping:
         history = decide_history(clock, self._now_ms())
         keep_up(self._etcd, self._config.etcd_maintenance, self._quota_bytes(), history)
 
-    def _sweep_if(self, trusted: bool) -> list[Day]:
+    def _sweep_if(self, trusted: bool, sweep: Callable[[int], list[Day]]) -> list[Day]:
         if not trusted:
             log.info(_DOUBT, extra={"action": "clock_doubted"})
             return []
-        swept = self._retention.sweep(self._now_ms())
+        swept = sweep(self._now_ms())
         for day in swept:
             log.info("retention: %s is gone", day.day, extra={"action": "expired", **asdict(day)})
         return swept

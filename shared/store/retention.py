@@ -2,13 +2,16 @@
 
 By event time, last year's file would be deleted as it comes; so it goes by the day on which an upload was
 received, which is part of the index key. A day that is half swept is swept on by the next tick.
+
+A tick counts back from no later than the end of the newest day stored: a clock that is further ahead is
+wrong, or nothing was uploaded since, and then nothing needs the room.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import groupby
 
 import orjson
@@ -53,6 +56,15 @@ def decide_cutoff(retention: str, now_ms: int) -> str:
     return ingestion_day(max(now_ms - days * _DAY_MS, 0))
 
 
+def decide_time(now_ms: int, newest_day: str) -> int:
+    """Decide from when a tick counts back, epoch ms: from now, but no later than the end of a day."""
+    return min(now_ms, _start_ms(newest_day) + _DAY_MS - 1)
+
+
+def _start_ms(day: str) -> int:
+    return int(datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC).timestamp() * 1000)
+
+
 class Retention:
     """Surveys and sweeps one store."""
 
@@ -92,17 +104,21 @@ class Retention:
             self._sweep_uploads(cutoff)
         return expired
 
+    def sweep_unattended(self, now_ms: int) -> list[Day]:
+        """Delete what has expired, but nothing for the mere passing of time that only a clock tells of."""
+        newest = max((s.day for s in self._store.index().segments), default=None)
+        return [] if newest is None else self.sweep(decide_time(now_ms, newest))
+
     def _count_uploads(self, day: str) -> int:
-        start = datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC)
+        start_ms = _start_ms(day)
         low, high = (
-            self._keys.uploads_prefix + upload_prefix_of(int(t.timestamp() * 1000))
-            for t in (start, start + timedelta(days=1))
+            self._keys.uploads_prefix + upload_prefix_of(ms) for ms in (start_ms, start_ms + _DAY_MS)
         )
         return self._etcd.read(Get(low, high, count_only=True)).count
 
     def _sweep_uploads(self, cutoff: str) -> None:
         """Forget the records and marks of uploads before a day; one that was imported since is kept."""
-        before_ms = int(datetime.strptime(cutoff, "%Y%m%d").replace(tzinfo=UTC).timestamp() * 1000)
+        before_ms = _start_ms(cutoff)
         for prefix in (self._keys.uploads_prefix, self._keys.deleted_prefix):
             start, end = prefix, prefix + upload_prefix_of(before_ms)
             while items := self._etcd.read(Get(start, end, _PAGE)).items:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shared.etcd import MemberStatus
-from shared.store.retention import decide_cutoff
+from shared.store.retention import decide_cutoff, decide_time
 from shared.store.ticks import ENOUGH, Clock, build_clock, decide_history, disagrees, parse_clock, tick
 from shared.store.upkeep import decide_defragment
 
@@ -55,6 +55,13 @@ def test_retention_keeps_every_upload_for_whole_days():
     assert decide_cutoff("0d", NOON) == "20240115"
     assert decide_cutoff("off", NOON) == ""
     assert decide_cutoff("99999d", NOON) == "19700101"
+
+
+def test_a_tick_counts_back_from_the_newest_day_stored():
+    assert decide_time(NOON, "20240115") == NOON
+    assert decide_time(NOON + 9 * DAY, "20240115") == NOON + DAY // 2 - 1
+    for retention, cutoff in (("7d", "20240108"), ("1d", "20240114"), ("0d", "20240115")):
+        assert decide_cutoff(retention, decide_time(NOON + 9 * DAY, "20240115")) == cutoff
 
 
 def member(size, in_use):
