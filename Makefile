@@ -9,9 +9,11 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
 UP_ARGS ?=
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 .PHONY: help deps deps-dev build run dev-up setup-etcd stop-etcd run-upload run-collect run-query \
-	test test-unit test-integration test-e2e test-coverage coverage-html lint format clean
+	test test-unit test-integration test-e2e test-coverage coverage-html test-load bench benchmark-queue \
+	lint format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z][a-z0-9-]*:.*?## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*?## "} {printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}'
@@ -77,6 +79,15 @@ test-coverage: deps-dev ## Run unit and integration tests and print what they co
 
 coverage-html: deps-dev ## The same as a page in htmlcov/
 	$(BIN)/python -m pytest --cov --cov-report=html tests/unit tests/integration $(PYTEST_ARGS)
+
+test-load: deps ## Ingest and freshness at a small size; fails if a row was lost (under 2 minutes)
+	$(BIN)/python -m benchmarks ingest freshness --quick $(BENCH_ARGS)
+
+bench: deps ## Measure everything beside VictoriaMetrics and write docs/benchmarks.md (about 10 minutes)
+	$(BIN)/python -m benchmarks all --output docs/benchmarks.md $(BENCH_ARGS)
+
+benchmark-queue: deps ## Measure how soon small uploads are queryable at 10,000 rows/s
+	$(BIN)/python -m benchmarks freshness $(BENCH_ARGS)
 
 lint: deps-dev ## ruff, mypy --strict and the direction of imports
 	$(BIN)/ruff check .

@@ -6,6 +6,7 @@ A subcommand is imported when it is called: `gpu-telemetry --help` needs none of
 from __future__ import annotations
 
 import importlib
+import keyword
 import logging
 import os
 import sys
@@ -20,7 +21,8 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
-#: Subcommand, and what the list says of it. It lives in local_runtime.commands, in a module of its name.
+#: Subcommand, and what the list says of it. It lives in local_runtime.commands, in a module of its name, with
+#: a `_` after it where Python has that word for itself.
 _COMMANDS = {
     "up": "Run the whole pipeline here, in the foreground.",
     "upload": "Upload CSV files and print what became of their rows.",
@@ -28,6 +30,10 @@ _COMMANDS = {
     "telemetry": "Print the records of one GPU.",
     "status": "Show how the functions and the queue are doing.",
     "dead": "List, look into, replay or drop dead letters.",
+    "uploads": "List, show and undo uploads.",
+    "export": "Write everything stored into Parquet files.",
+    "import": "Bring exported files back in.",
+    "retention": "Show what retention keeps, and delete what is past it.",
 }
 
 
@@ -44,7 +50,8 @@ class _Commands(click.Group):
         del ctx
         if cmd_name not in _COMMANDS:
             return None
-        command = getattr(importlib.import_module(f"local_runtime.commands.{cmd_name}"), cmd_name)
+        name = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
+        command = getattr(importlib.import_module(f"local_runtime.commands.{name}"), name)
         return command if isinstance(command, click.Command) else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -34,6 +34,10 @@ _CONNECT_S = 5.0
 _IDLE_S = 60.0
 #: During an upload: the server may be held up by etcd for a while, the connection is not to be given up.
 _UPLOAD_IDLE_S = 300.0
+
+#: Uploads that one answer lists.
+PAGE = 200
+ARROW_TYPE = "application/vnd.apache.arrow.stream"
 
 _DATA = re.compile(r'"data"\s*:\s*\[')
 
@@ -113,12 +117,32 @@ class Client:
             raise InvalidInput(f"{file} cannot be read: {exc.strerror}") from exc
         # A pipe has no length: it goes in chunks.
         length = {"Content-Length": str(file.stat().st_size)} if file.is_file() else {}
-        with body, self._failures():
+        with body:
+            return self.post(
+                "/api/v1/csv/upload",
+                _iter_blocks(body, on_progress),
+                {"Content-Type": "text/csv", **length},
+                filename=file.name,
+            )
+
+    def post(
+        self,
+        path: str,
+        body: Iterable[bytes],
+        headers: Mapping[str, str],
+        **parameters: str | int | None,
+    ) -> Json:
+        """POST a body piece by piece, in chunks unless its length is among the headers.
+
+        Raises:
+            PipelineError: As `read`.
+        """
+        with self._failures():
             answer = self._http.request(
                 "POST",
-                self._address("/api/v1/csv/upload", {"filename": file.name}),
-                body=_iter_blocks(body, on_progress),
-                headers={"Content-Type": "text/csv", **length},
+                self._address(path, parameters),
+                body=body,
+                headers=headers,
                 # urllib3 sends under the connect timeout.
                 timeout=urllib3.Timeout(connect=_UPLOAD_IDLE_S, read=_UPLOAD_IDLE_S),
             )
@@ -126,7 +150,51 @@ class Client:
 
     def read_upload(self, upload_id: str) -> Json:
         """GET an upload: what it was, and whether its rows are queued or stored."""
-        return self.read(f"/api/v1/uploads/{quote(upload_id, safe='')}")
+        return self.read(_upload_path(upload_id))
+
+    def iter_uploads(self, *, full: bool = False, limit: int | None = None) -> Iterator[Json]:
+        """GET the uploads, newest first, page by page; with `full` each carries its whole `record`."""
+        before = None
+        left = limit
+        while left is None or left > 0:
+            page = self.read(
+                "/api/v1/uploads",
+                limit=PAGE if left is None else min(left, PAGE),
+                before=before,
+                full="true" if full else None,
+            )
+            yield from page["data"]
+            before = page["next"]
+            if before is None:
+                return
+            left = None if left is None else left - len(page["data"])
+
+    def delete_upload(self, upload_id: str, *, dry_run: bool) -> Json:
+        """DELETE an upload with all its rows, or only say what would go."""
+        return self._send("DELETE", _upload_path(upload_id), dry_run="true" if dry_run else None)
+
+    def read_retention(self) -> Json:
+        """GET what retention keeps, day by day, and what is past it."""
+        return self.read("/retention")
+
+    def sweep(self) -> Json:
+        """POST: delete what is past retention now; says what went."""
+        return self._send("POST", "/retention")
+
+    def import_rows(self, filename: str, stream: Iterable[bytes]) -> Json:
+        """POST rows with versions of their own, as an Arrow IPC stream; returns the report's envelope."""
+        return self.post("/api/v1/import", stream, {"Content-Type": ARROW_TYPE}, filename=filename)
+
+    def import_uploads(self, records: bytes) -> Json:
+        """POST records of uploads, one JSON object a line; those that are there stay as they are."""
+        headers = {"Content-Type": "application/x-ndjson", "Content-Length": str(len(records))}
+        return self.post("/api/v1/import/uploads", [records], headers)
+
+    def _send(self, method: str, path: str, **parameters: str | int | None) -> Json:
+        with self._failures():
+            address = self._address(path, parameters)
+            answer = self._http.request(method, address, timeout=_timeout(_UPLOAD_IDLE_S))
+            return self._parse(answer.status, answer.data)
 
     def _address(self, path: str, parameters: Mapping[str, str | int | None]) -> str:
         given = {name: value for name, value in parameters.items() if value is not None}
@@ -164,6 +232,10 @@ class Client:
             raise Transient(f"{self.url} stopped answering") from exc
         except urllib3.exceptions.HTTPError as exc:
             raise Transient(f"{self.url} broke the connection before its answer was complete") from exc
+
+
+def _upload_path(upload_id: str) -> str:
+    return f"/api/v1/uploads/{quote(upload_id, safe='')}"
 
 
 def _iter_blocks(file: BinaryIO, on_progress: Callable[[int], None]) -> Iterator[bytes]:

@@ -39,7 +39,12 @@ _MAX_MS = 99_999_999_999_999
 
 def new_upload_id(received_ms: int) -> str:
     """Draw an id for an upload received at an epoch time in milliseconds."""
-    return f"{received_ms:012x}-{secrets.token_hex(6)}"
+    return f"{upload_prefix_of(received_ms)}-{secrets.token_hex(6)}"
+
+
+def upload_prefix_of(received_ms: int) -> str:
+    """Build what the ids of uploads received at an epoch time in milliseconds begin with."""
+    return f"{received_ms:012x}"
 
 
 def new_segment_id() -> str:

@@ -15,7 +15,7 @@ version that has a value wins (docs/adr/0003).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -41,8 +41,10 @@ LABELS = (
 )
 VERSION = ("received_at", "upload_id", "number")
 _NOT_METRICS = frozenset(KEY + LABELS + VERSION)
+#: The column that an inventory has beside a record's (shared/store/inventory.py).
+FIRST_SEEN = "@first_seen"
 #: Names that an uploaded metric cannot have.
-RESERVED = _NOT_METRICS
+RESERVED = _NOT_METRICS | {FIRST_SEEN}
 
 
 def metric_names(table: pa.Table) -> list[str]:
@@ -93,12 +95,8 @@ def _varies(values: pa.Array) -> bool:
     return bool(low_high["min"] != low_high["max"]) if len(values) else False
 
 
-def sort_resolve(table: pa.Table) -> pa.Table:
-    """Sort rows by (uuid, timestamp) and leave one row per key, each field from its newest version.
-
-    The rows of one message must come in the order of the file. `table` is one chunk per column, as
-    `concat` makes it; so is the answer.
-    """
+def _sort(table: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Sort rows by (uuid, timestamp, version); returns them and, row by row, what they were sorted by."""
     columns = {"uuid": ranks(chunk(table, "uuid")), "timestamp": chunk(table, "timestamp").cast(pa.int64())}
     for name in VERSION:
         values = chunk(table, name)
@@ -107,44 +105,97 @@ def sort_resolve(table: pa.Table) -> pa.Table:
             columns[name] = values
     keys = pa.table(columns)
     order = pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in keys.column_names])
-    table, keys = table.take(order), keys.take(order)
-    starts = _key_starts(chunk(keys, "uuid"), chunk(keys, "timestamp"))
-    if starts is None:
-        return table.combine_chunks()
-    return _last_of_each(table, starts)
+    return table.take(order).combine_chunks(), keys.take(order).combine_chunks()
 
 
-def collapse(table: pa.Table) -> pa.Table:
-    """Sort rows by (uuid, timestamp) and make one of those that share key and version; others stay.
+def sort_resolve(table: pa.Table) -> pa.Table:
+    """Sort rows by (uuid, timestamp) and leave one row per key, each field from its newest version.
 
-    What a fresh segment holds: rows of other versions are resolved when read.
+    The rows of one message must come in the order of the file. `table` is one chunk per column, as
+    `concat` makes it; so is the answer.
     """
-    if not any(_varies(_orderable(table, name)) for name in ("received_at", "upload_id")):
-        return sort_resolve(table)
-    parts = []
-    for upload in pc.unique(chunk(table, "upload_id").dictionary):
-        of_upload = pc.equal(chunk(table, "upload_id").cast(pa.string()), upload)
-        parts.append(sort_resolve(table.filter(of_upload).combine_chunks()))
-    joined = concat(parts)
-    keys = pa.table({
-        "uuid": ranks(chunk(joined, "uuid")),
-        "timestamp": chunk(joined, "timestamp"),
-        "received_at": chunk(joined, "received_at"),
-    })  # fmt: skip
-    order = pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in keys.column_names])
-    return joined.take(order).combine_chunks()
+    table, keys = _sort(table)
+    starts = _run_starts(keys, KEY)
+    return table if starts is None else _last_of_each(table, starts)
 
 
-def _orderable(table: pa.Table, name: str) -> pa.Array:
-    values = chunk(table, name)
-    return ranks(values) if pa.types.is_dictionary(values.type) else values
+def collapse(table: pa.Table, settled: Collection[str] = ()) -> pa.Table:
+    """Sort rows by (uuid, timestamp, version) and leave out what no reader will miss: what segments hold.
+
+    Rows of one key and one version become one; a row all of whose values newer rows of its key have too is
+    dropped. What is left resolves to the same record whatever else comes, in whatever grouping: a row is
+    never given a version that is not its own (docs/adr/0003).
+
+    Args:
+        table: Rows as `concat` makes them; those of one message in the order of the file.
+        settled: Uploads of which every row of these keys is in `table` and none can come any more: of these
+            the messages count as one, so that metrics spread over several of them come together.
+    """
+    table, keys = _sort(table)
+    starts = _run_starts(keys, KEY)
+    if starts is None:
+        return table
+    follows = pc.invert(starts)
+    several = pc.or_(follows, pa.concat_arrays([follows[1:], pa.array([False])]))
+    single = table.filter(pc.invert(several))
+    shared = _collapse_runs(table.filter(several).combine_chunks(), keys.filter(several), settled)
+    return _sort(concat([single, shared]) if single.num_rows else shared)[0]
 
 
-def _key_starts(uuids: pa.Array, times: pa.Array) -> pa.Array | None:
-    """Mark the first row of each key in sorted rows; None where every row is one."""
-    if len(uuids) < 2:  # noqa: PLR2004
+def newest_of_each(table: pa.Table) -> pa.Table:
+    """Keep of each GPU the newest row and those that the newest value of a field is taken from, sorted."""
+    table, keys = _sort(table)
+    starts = _run_starts(keys, ("uuid",))
+    return table if starts is None else _drop_covered(table, starts)
+
+
+def _collapse_runs(table: pa.Table, keys: pa.Table, settled: Collection[str]) -> pa.Table:
+    """Collapse sorted rows of which each shares its key with another."""
+    keys = keys.combine_chunks()
+    names = [name for name in keys.column_names if name != "number"]
+    starts = _run_starts(keys, names)
+    if starts is not None and "number" in keys.column_names:
+        by_number = _run_starts(keys, keys.column_names)
+        done = pa.array(sorted(settled), pa.string())
+        together = pc.is_in(chunk(table, "upload_id").cast(pa.string()), value_set=done)
+        starts = pc.if_else(together, starts, True if by_number is None else by_number)
+    if starts is not None:
+        table = _last_of_each(table, starts).combine_chunks()
+        keys = keys.filter(starts).combine_chunks()
+    key_starts = _run_starts(keys, KEY)
+    return table if key_starts is None else _drop_covered(table, key_starts)
+
+
+def _drop_covered(table: pa.Table, starts: pa.Array) -> pa.Table:
+    """Keep, of each run of rows of one key, the last row and those with a field that no later one has."""
+    run = pc.cumulative_sum(starts.cast(pa.int32()))
+    kept = [_run_ends(run)]
+    for name in table.column_names:
+        if name not in KEY and name not in VERSION:
+            places = pc.indices_nonzero(pc.is_valid(chunk(table, name)))
+            if len(places):
+                kept.append(places.take(_run_ends(run.take(places))))
+    places = pc.unique(pa.concat_arrays([k.cast(pa.uint64()) for k in kept]))
+    return table.take(places.take(pc.sort_indices(places))).combine_chunks()
+
+
+def _run_ends(run: pa.Array) -> pa.Array:
+    """Find the place of the last of each run of equal numbers."""
+    last = pa.array([True])
+    if len(run) > 1:
+        last = pa.concat_arrays([pc.not_equal(run[1:], run[:-1]), last])
+    return pc.indices_nonzero(last)
+
+
+def _run_starts(keys: pa.Table, names: Iterable[str]) -> pa.Array | None:
+    """Mark the first row of each run that agrees in some columns; None where every row is one."""
+    if keys.num_rows < 2:  # noqa: PLR2004
         return None
-    same = pc.and_(pc.equal(uuids[1:], uuids[:-1]), pc.equal(times[1:], times[:-1]))
+    same: Any = None
+    for name in names:
+        values = chunk(keys, name)
+        equal = pc.equal(values[1:], values[:-1])
+        same = equal if same is None else pc.and_(same, equal)
     if not pc.any(same).as_py():
         return None
     return pa.concat_arrays([pa.array([True]), pc.invert(same)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 from dataclasses import asdict
@@ -14,20 +15,32 @@ from flask import Request, Response
 from functions.collect import dead
 from functions.collect.drain import Drain
 from functions.collect.events import MESSAGES_TYPE, parse_messages
+from functions.collect.housekeeping import Housekeeping
 from functions.collect.move import Done, Mover
+from shared import clock
 from shared.errors import InvalidInput
 from shared.http import EtcdHolder, Route, Service, data_response, read_body, start
 from shared.keys import Keys
 from shared.queue import Queue
 from shared.queue.dead import DeadLetters
+from shared.queue.gate import Gauge
+from shared.store.read import Store
 
 log = logging.getLogger(__name__)
 
 #: Seconds one request works; what is left then stays in the queue for the next.
 BUDGET_S = 25.0
 _MAX_EVENT_BYTES = 1024 * 1024
+#: A drain by hand answers what it moved, and keeps no house.
+_BY_HAND = "by hand"
+#: What is read to be folded is folded at once: nothing much is worth keeping.
+_CACHE_BYTES = 4 * 1024 * 1024
+
+#: Events after which this instance looks whether something is worth folding: as many make one fold.
+_FOLD_EVERY = 8
 
 _config = start("collect")
+_moves = itertools.count(1)
 _etcd = EtcdHolder(_config)
 _keys = Keys(_config.message_queue_prefix)
 
@@ -43,6 +56,20 @@ def _drain() -> Drain:
         return Mover(_etcd(), _keys, _queue(), _config.visibility_timeout, _config.max_attempts)
 
     return Drain(_queue(), make_mover, _config.collect_workers)
+
+
+@cache
+def _housekeeping() -> Housekeeping:
+    store = Store(_etcd(), _keys, _CACHE_BYTES)
+    gauge = Gauge(_etcd(), _queue(), _config.endpoints(), _config.etcd_quota_bytes)
+    return Housekeeping(
+        _etcd(),
+        _keys,
+        store,
+        _config,
+        quota_bytes=gauge.read_quota,
+        now_ms=clock.now_ms,
+    )
 
 
 def _read_event(request: Request) -> tuple[str, Any]:
@@ -68,8 +95,14 @@ def _read_event(request: Request) -> tuple[str, Any]:
 def _work(kind: str, data: Any) -> Done:
     if kind == MESSAGES_TYPE:
         done = _drain().take(parse_messages(data), BUDGET_S)
+        if next(_moves) % _FOLD_EVERY == 0:
+            _housekeeping().compactor.fold_some()
     else:
-        done = _drain().take_all(BUDGET_S)
+        try:
+            done = _drain().take_all(BUDGET_S)
+        finally:
+            if kind != _BY_HAND:
+                _housekeeping().tick()
     if done.messages or done.buried or done.lost:
         log.info(
             "moved %d messages, %d rows, into %d segments",
@@ -90,7 +123,7 @@ def _event(request: Request) -> Response:
 def _by_hand(request: Request) -> Response:
     """Drain the queue as far as the time goes and answer what was done."""
     _read_event(request)
-    done = _work("", None)
+    done = _work(_BY_HAND, None)
     return data_response({**asdict(done), "depth": _queue().depth_now()})
 
 
@@ -99,6 +132,8 @@ _service = Service(
     [
         Route("POST", "/", _event),
         Route("POST", "/collect", _by_hand),
+        Route("GET", "/retention", lambda _request: data_response(_housekeeping().survey())),
+        Route("POST", "/retention", lambda _request: data_response(_housekeeping().sweep())),
         *dead.build_routes(lambda: DeadLetters(_etcd(), _keys)),
     ],
     _etcd,

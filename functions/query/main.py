@@ -7,20 +7,23 @@ from functools import cache
 import functions_framework
 from flask import Request, Response
 
+from functions.query.export import Export
 from functions.query.rest import Rest
 from shared import clock
 from shared.http import EtcdHolder, Service, start
 from shared.keys import Keys
+from shared.queue import Queue
 from shared.store.gpus import Gpus
 from shared.store.read import Store
 
 _config = start("query")
 _etcd = EtcdHolder(_config)
+_keys = Keys(_config.message_queue_prefix)
 
 
 @cache
 def _store() -> Store:
-    return Store(_etcd(), Keys(_config.message_queue_prefix))
+    return Store(_etcd(), _keys)
 
 
 @cache
@@ -29,7 +32,8 @@ def _gpus() -> Gpus:
 
 
 _rest = Rest(_store, _gpus, clock.now_ms, _config.stale_after)
-_service = Service("query", _rest.routes(), _etcd)
+_export = Export(_store, _gpus, lambda: Queue(_etcd(), _keys), clock.now_ms)
+_service = Service("query", [*_rest.routes(), *_export.routes()], _etcd)
 
 
 @functions_framework.http

@@ -21,7 +21,6 @@ from shared.store.read import (
     SegmentGone,
     Store,
     read_again,
-    slice_of_gpu,
     within,
 )
 from shared.store.segment import SegmentInfo
@@ -66,7 +65,7 @@ def iter_gpu(store: Store, uuid: str, window: Window) -> Iterator[pa.Table]:
 def _sweep(store: Store, segments: list[SegmentInfo], uuid: str, window: Window) -> Iterator[pa.Table]:
     segments.sort(key=lambda s: s.min_ms)
     held: list[pa.Table] = []
-    for segment, table in zip(segments, store.read(segments, uuid), strict=True):
+    for segment, table in zip(segments, store.read_gpu(segments, uuid), strict=True):
         if sum(t.num_rows for t in held) >= CHUNK_ROWS:
             # Nothing that comes later is earlier than this segment's first record.
             joined = concat(held)
@@ -74,57 +73,58 @@ def _sweep(store: Store, segments: list[SegmentInfo], uuid: str, window: Window)
             if ready.num_rows:
                 yield sort_resolve(ready.combine_chunks())
             held = [rest] if rest.num_rows else []
-        found = within(slice_of_gpu(table, uuid), window.start_ms, window.end_ms)
+        found = within(table, window.start_ms, window.end_ms)
         if found.num_rows:
             held.append(found)
     if held:
         yield sort_resolve(concat(held))
 
 
-def iter_many(
-    store: Store, gpus: Iterable[tuple[str, int]], window: Window, wanted: int | None
-) -> Iterator[pa.Table]:
-    """Yield the resolved records of GPUs, ordered by (uuid, time).
+def iter_many(store: Store, gpus: Sequence[str], window: Window, wanted: int | None) -> Iterator[pa.Table]:
+    """Yield the resolved records of GPUs, given in order of uuid, ordered by (uuid, time).
 
-    Takes (uuid, at most how many records) of each GPU, in order, and how many records are wanted.
+    `wanted` is how many records are wanted: it decides how many GPUs are read together.
     """
-    for batch in _batches(gpus, BATCH_ROWS if wanted is None else min(wanted, BATCH_ROWS)):
+    most = BATCH_ROWS if wanted is None else min(wanted, BATCH_ROWS)
+    together = max(most // _guess_records(store, len(gpus), window), 1)
+    for start in range(0, len(gpus), together):
+        batch = gpus[start : start + together]
         if len(batch) == 1:
             yield from iter_gpu(store, batch[0], window)
             continue
         part = read_again(partial(_read_batch, store, batch, window))
         if part is not None:
-            for start in range(0, part.num_rows, CHUNK_ROWS):
-                yield part.slice(start, CHUNK_ROWS)
+            for begin in range(0, part.num_rows, CHUNK_ROWS):
+                yield part.slice(begin, CHUNK_ROWS)
 
 
-def _batches(gpus: Iterable[tuple[str, int]], most: int) -> Iterator[list[str]]:
-    batch: list[str] = []
-    rows = 0
-    for uuid, records in gpus:
-        if batch and rows + records > most:
-            yield batch
-            batch, rows = [], 0
-        batch.append(uuid)
-        rows += records
-    if batch:
-        yield batch
+def _guess_records(store: Store, gpus: int, window: Window) -> int:
+    """Guess how many records one GPU has in the window, from the index alone."""
+    rows = sum(s.rows for s in store.index().segments if window.overlaps(s))
+    return max(rows // max(gpus, 1), 1)
 
 
 def _read_batch(store: Store, batch: Sequence[str], window: Window) -> pa.Table | None:
-    low, high = batch[0], batch[-1]
+    held = list(iter_rows(store, batch[0], batch[-1], window))
+    return sort_resolve(concat(held)) if held else None
+
+
+def iter_rows(store: Store, low: str, high: str, window: Window) -> Iterator[pa.Table]:
+    """Yield the rows of all GPUs from one uuid to another, both included, as each segment has them.
+
+    Raises:
+        SegmentGone: The index is out of date; ask again.
+    """
     segments = [
         s for s in store.index().segments if s.min_uuid <= high and s.max_uuid >= low and window.overlaps(s)
     ]
-    held = []
     for table in store.read(segments):
         uuids = chunk(table, "uuid")
         words = uuids.dictionary
         wanted = pc.and_(pc.greater_equal(words, low), pc.less_equal(words, high))
         found = within(table.filter(wanted.take(uuids.indices)), window.start_ms, window.end_ms)
         if found.num_rows:
-            held.append(found)
-    return sort_resolve(concat(held)) if held else None
+            yield found
 
 
 def limited(parts: Iterable[pa.Table], limit: int | None) -> Iterator[pa.Table]:

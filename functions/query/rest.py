@@ -16,7 +16,7 @@ from functions.query.records import Window, iter_gpu, iter_many, limited
 from functions.query.render import iter_envelope, render_gpus
 from shared.errors import Conflict, InvalidInput, NotFound
 from shared.http import Route, data_response, parse_count, stream_response
-from shared.store.gpus import Gpus, with_status
+from shared.store.gpus import Gpus, newest_records, with_status
 from shared.store.read import Store, read_again
 
 #: How many records /api/v1/telemetry answers unless told.
@@ -82,6 +82,7 @@ class Rest:
             Route("GET", "/api/v1/gpus/{gpu}/telemetry", self._gpu_telemetry, (*window, "hostname")),
             Route("GET", "/api/v1/hosts", self._list_hosts, ("as_of",)),
             Route("GET", "/api/v1/telemetry", self._telemetry, window),
+            Route("GET", "/api/v1/telemetry/latest", self._latest),
         ]
 
     def _summary(self) -> pa.Table | None:
@@ -140,11 +141,15 @@ class Rest:
             pc.greater_equal(last_ms, -(2**62) if low is None else low),
             pc.less(first_ms, 2**62 if high is None else high),
         )
-        found = summary.filter(keep)
-        pairs = zip(found.column("uuid").to_pylist(), found.column("records").to_pylist(), strict=True)
-        parts = limited(iter_many(self._store(), pairs, window, limit), limit)
+        uuids = summary.filter(keep).column("uuid").to_pylist()
+        parts = limited(iter_many(self._store(), uuids, window, limit), limit)
         first = next(parts, None)
         return _stream(iter(()) if first is None else itertools.chain([first], parts))
+
+    def _latest(self, _request: Request) -> Response:
+        """Answer one record per GPU: its last time, and of each field the newest value that was reported."""
+        summary = self._summary()
+        return _stream(iter(()) if summary is None else iter([newest_records(summary)]))
 
     def _resolve(self, gpu: str, hostname: str | None) -> str:
         """Find the uuid that an id means: the uuid itself, or an index on a host.

@@ -7,7 +7,7 @@ stays constant.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from flask import Request
 from werkzeug.exceptions import ClientDisconnected
@@ -35,7 +35,8 @@ _MAX_BUFFERED_BYTES = 2 * _READ_BYTES
 class Body:
     """An upload's bytes, counted and hashed as they are read."""
 
-    def __init__(self, request: Request, max_bytes: int) -> None:
+    def __init__(self, request: Request, max_bytes: int, types: Collection[str] = BARE_TYPES) -> None:
+        self._types = types
         self.filename = request.args.get("filename", "")[:1024]
         self.bytes = 0
         self.warnings: list[str] = []
@@ -45,19 +46,19 @@ class Body:
             raise self._too_large(request.content_length or 0)
         encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
         if encoding not in ("identity", ""):
-            raise UnsupportedMedia(f"Content-Encoding {encoding!r}: send the CSV uncompressed")
+            raise UnsupportedMedia(f"Content-Encoding {encoding!r}: send the body uncompressed")
         self._read = self._source(request)
 
     def _source(self, request: Request) -> Callable[[int], bytes]:
-        if request.mimetype == "multipart/form-data":
+        if request.mimetype == "multipart/form-data" and self._types is BARE_TYPES:
             boundary = request.mimetype_params.get("boundary", "")
             if not boundary:
                 raise InvalidInput("the multipart form has no boundary")
             return _Pieces(self._iter_file(request, boundary.encode())).read
-        if request.mimetype not in BARE_TYPES:
-            raise UnsupportedMedia(
-                f"Content-Type {request.mimetype!r}: send text/csv, or multipart/form-data with a field file"
-            )
+        if request.mimetype not in self._types:
+            wanted = "text/csv, or multipart/form-data with a field file"
+            wanted = wanted if self._types is BARE_TYPES else " or ".join(self._types)
+            raise UnsupportedMedia(f"Content-Type {request.mimetype!r}: send {wanted}")
         expected = request.content_length
 
         def read(size: int) -> bytes:

@@ -8,13 +8,15 @@ durable: where the record is, the upload is whole.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import orjson
+import pyarrow as pa
 
 from shared.errors import LimitExceeded, NoSpace, NothingAccepted, PipelineError, Transient
 from shared.etcd import Put
@@ -41,6 +43,27 @@ class Encoded:
     id: str
     payload: bytes
     rows: int
+
+
+def encode_all(table: pa.Table, origin: Origin, number: int, decoded_bytes: int) -> list[Encoded]:
+    """Cut records into messages, each within every limit, numbered from `number` on.
+
+    Raises:
+        LimitExceeded: A single row is more than a message may be.
+    """
+    out: list[Encoded] = []
+    pieces = deque(iter_messages(table, decoded_bytes))
+    while pieces:
+        piece = pieces.popleft()
+        payload = encode_message(piece, origin, number + len(out))
+        if len(payload) > MAX_MESSAGE_BYTES:
+            half = piece.num_rows // 2
+            if not half:
+                raise LimitExceeded(f"one row of the file takes {len(payload)} bytes")
+            pieces.extendleft([piece.slice(half), piece.slice(0, half)])
+            continue
+        out.append(Encoded(message_id(origin.upload_id, number + len(out)), payload, piece.num_rows))
+    return out
 
 
 @cache
@@ -78,8 +101,24 @@ class Pipeline:
         """
         text, rest, line = read_header(read)
         layout = parse_header(text)
-        try:
+        with self.publishing():
             self._publish_all_but_last(read, rest, line + 1, Reader(layout, self._origin.cluster))
+        for sentence in layout.warnings:
+            self.report.warn(sentence)
+        if self._held is None:
+            raise NothingAccepted(self._nothing(), **self.report.as_dict())
+        return layout
+
+    @contextmanager
+    def publishing(self) -> Iterator[None]:
+        """Where `take` is called: at its end all messages taken but the last are durable.
+
+        Raises:
+            PipelineError: What was raised within, and how much is durable.
+        """
+        try:
+            yield
+            self._wait(0)
         except (Transient, NoSpace) as exc:
             raise self._explained(exc) from exc
         except PipelineError as exc:
@@ -90,11 +129,6 @@ class Pipeline:
             self._settle()
             if self._publishers is not None:
                 self._publishers.shutdown()
-        for sentence in layout.warnings:
-            self.report.warn(sentence)
-        if self._held is None:
-            raise NothingAccepted(self._nothing(), **self.report.as_dict())
-        return layout
 
     def _publish_all_but_last(self, read: Read, rest: bytes, line: int, reader: Reader) -> None:
         parsing: deque[Future[tuple[list[Encoded], Report]]] = deque()
@@ -103,14 +137,13 @@ class Pipeline:
                 reader.prepare(block)
                 if len(block.data) < BLOCK_BYTES:
                     # All there is: not worth a thread.
-                    self._take(*self._parse(reader, block))
+                    self.take(*self._parse(reader, block))
                     continue
             parsing.append(_parsers().submit(self._parse, reader, block))
             if len(parsing) > PARSE_THREADS + 1:
-                self._take(*parsing.popleft().result())
+                self.take(*parsing.popleft().result())
         while parsing:
-            self._take(*parsing.popleft().result())
-        self._wait(0)
+            self.take(*parsing.popleft().result())
 
     def finish(self, record: dict[str, Any]) -> None:
         """Publish the last message and the upload's record together.
@@ -130,23 +163,12 @@ class Pipeline:
 
     def _parse(self, reader: Reader, block: Block) -> tuple[list[Encoded], Report]:
         table, report = reader.parse(block)
-        out: list[Encoded] = []
-        if table is not None:
-            pieces = deque(iter_messages(table, _DECODED_BYTES))
-            while pieces:
-                piece = pieces.popleft()
-                number = block.index * 1000 + len(out)
-                payload = encode_message(piece, self._origin, number)
-                if len(payload) > MAX_MESSAGE_BYTES:
-                    half = piece.num_rows // 2
-                    if not half:
-                        raise LimitExceeded(f"one row of the file takes {len(payload)} bytes")
-                    pieces.extendleft([piece.slice(half), piece.slice(0, half)])
-                    continue
-                out.append(Encoded(message_id(self._origin.upload_id, number), payload, piece.num_rows))
-        return out, report
+        if table is None:
+            return [], report
+        return encode_all(table, self._origin, block.index * 1000, _DECODED_BYTES), report
 
-    def _take(self, messages: list[Encoded], report: Report) -> None:
+    def take(self, messages: list[Encoded], report: Report) -> None:
+        """Publish messages, all but the last one so far; waits while enough are being put."""
         self.report.add(report)
         for message in messages:
             if self._held is not None:

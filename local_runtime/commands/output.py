@@ -20,6 +20,8 @@ _COLOURS = {
     "stored": "green",
     "idle": "yellow",
     "queued": "yellow",
+    "deleting": "yellow",
+    "deleted": "red",
     "stale": "red",
     "missing": "red",
     "away": "red",
@@ -46,6 +48,20 @@ def url_option(default: str, what: str) -> Callable[[_Command], _Command]:
 def print_json(value: Any) -> None:
     """Print a value as one line of JSON."""
     click.echo(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask before something is deleted, unless the answer was given as --yes.
+
+    Raises:
+        UsageError: There is nobody to ask.
+        Abort: The answer is no.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError("there is no terminal to ask on: say --yes, or --dry-run to see what would go")
+    click.confirm(question, abort=True, err=True)
 
 
 def format_cell(value: Any) -> str:

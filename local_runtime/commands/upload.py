@@ -22,7 +22,7 @@ _STUCK_S = 120.0
 
 _REPORT = (
     "upload_id", "filename", "dialect", "bytes", "rows", "accepted", "rejected", "values_nulled", "gpus",
-    "hosts", "first_timestamp", "last_timestamp", "messages", "duration_ms", "state",
+    "hosts", "first_timestamp", "last_timestamp", "messages", "duration_ms", "imported", "state",
 )  # fmt: skip
 
 
@@ -48,7 +48,7 @@ def upload(files: tuple[Path, ...], url: str, *, wait: bool, as_json: bool) -> i
         if as_json:
             print_json(answer)
         else:
-            _print_report(answer["data"])
+            print_report(answer["data"])
     return EXIT_FAILED if failed else 0
 
 
@@ -123,7 +123,8 @@ def _complain(file: Path, exc: PipelineError, *, as_json: bool) -> None:
         _print_errors(exc.details)
 
 
-def _print_report(report: Json) -> None:
+def print_report(report: Json) -> None:
+    """Print what became of an upload, and its bad cells."""
     print_table(
         ["UPLOAD", ""], [[name, str(report[name])] for name in _REPORT if report.get(name) is not None]
     )

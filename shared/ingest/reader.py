@@ -117,7 +117,7 @@ class Reader:
         table = self._build(raw) if len(raw) else None
         report.accepted = len(raw)
         if table is not None:
-            _summarise(table, report)
+            summarise(table, report)
         return table, report
 
     # -- the two ways in
@@ -324,7 +324,8 @@ def _safe_format(ms: int) -> str:
         return str(ms)
 
 
-def _summarise(table: pa.Table, report: Report) -> None:
+def summarise(table: pa.Table, report: Report) -> None:
+    """Note in a report when and of whom records are."""
     times = pc.min_max(table.column("timestamp").cast(pa.int64()))
     report.first_ms, report.last_ms = times["min"].as_py(), times["max"].as_py()
     report.gpus = set(pc.unique(table.column("uuid")).to_pylist())

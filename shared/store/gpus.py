@@ -1,65 +1,21 @@
-"""Which GPUs there are: per segment a small table, made once since segments never change, and their merger.
-
-A summary has one row per GPU: uuid, first_ms, last_ms, records, and the newest of each label.
-"""
+"""Which GPUs there are, and the newest of each: from the inventories, and from what is not folded yet."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from shared.records import LABELS, chunk, concat
+from shared.records import TIMESTAMP
+from shared.store.inventory import merge_inventories, summarise, take_inventory
 from shared.store.read import Cache, Store
 from shared.store.segment import SegmentInfo
 
 _CACHE_BYTES = 64 * 1024 * 1024
-
-
-def summarise(table: pa.Table) -> pa.Table:
-    """Summarise the sorted records of one segment, in order of uuid."""
-    uuids = chunk(table, "uuid")
-    columns = {"uuid": uuids.indices, "ms": chunk(table, "timestamp").cast(pa.int64())}
-    # `upload_id` comes along to tell which of two segments has the newer word on one instant.
-    labels = [name for name in (*LABELS, "upload_id") if name in table.column_names]
-    columns |= {name: chunk(table, name).indices for name in labels}
-    grouped = (
-        pa.table(columns)
-        .group_by("uuid", use_threads=False)
-        .aggregate([("ms", "min"), ("ms", "max"), ("ms", "count"), *((name, "last") for name in labels)])
-    )
-    out = {
-        "uuid": pa.DictionaryArray.from_arrays(chunk(grouped, "uuid"), uuids.dictionary),
-        "first_ms": chunk(grouped, "ms_min"),
-        "last_ms": chunk(grouped, "ms_max"),
-        "records": chunk(grouped, "ms_count"),
-    }
-    for name in labels:
-        out[name] = pa.DictionaryArray.from_arrays(
-            chunk(grouped, f"{name}_last"), chunk(table, name).dictionary
-        )
-    return pa.table({name: _text(values) for name, values in out.items()})
-
-
-def merge(summaries: Sequence[pa.Table]) -> pa.Table:
-    """Merge summaries: newest labels, outermost times, records added up; in order of uuid."""
-    joined = concat(summaries).sort_by([("last_ms", "ascending"), ("upload_id", "ascending")])
-    labels = [name for name in LABELS if name in joined.column_names]
-    grouped = joined.group_by("uuid", use_threads=False).aggregate([
-        ("first_ms", "min"),
-        ("last_ms", "max"),
-        ("records", "sum"),
-        *((name, "last") for name in labels),
-    ])  # fmt: skip
-    names = ["first_ms_min", "last_ms_max", "records_sum", *(f"{name}_last" for name in labels)]
-    out = {"uuid": chunk(grouped, "uuid")}
-    out |= {name.rpartition("_")[0]: chunk(grouped, name) for name in names}
-    return pa.table(out).sort_by("uuid").combine_chunks()
-
-
-def _text(values: pa.Array) -> pa.Array:
-    return values.cast(pa.string()) if pa.types.is_dictionary(values.type) else values
+#: Segments are taken together by how long they stay: fresh, folded, merged.
+_KINDS = 3
 
 
 class Gpus:
@@ -67,35 +23,57 @@ class Gpus:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._summaries: Cache[pa.Table] = Cache(_CACHE_BYTES, lambda table: int(table.nbytes))
-        self._merged: tuple[tuple[SegmentInfo, ...], pa.Table | None] = ((), None)
+        self._lock = threading.Lock()
+        self._inventories: Cache[pa.Table] = Cache(_CACHE_BYTES, lambda table: int(table.nbytes))
+        #: By kind: the segments that were merged last, and their inventory.
+        self._merged: dict[int, tuple[frozenset[str], pa.Table]] = {}
+        self._summary: tuple[tuple[SegmentInfo, ...], pa.Table | None] = ((), None)
 
     def read(self) -> pa.Table | None:
-        """Summarise the whole store; None where it is empty.
+        """Summarise the whole store, one row per GPU (see `summarise`); None where it is empty.
 
         Raises:
             SegmentGone: The index is out of date; ask again.
         """
         segments = self._store.index().segments
-        known, merged = self._merged
-        if known is segments and merged is not None:
-            return merged
+        known, summary = self._summary
+        if known is segments and summary is not None:
+            return summary
         if not segments:
             return None
-        missing = [s for s in segments if self._summaries.get(s.id) is None]
-        made = {}
-        for segment, table in zip(missing, self._store.read(missing), strict=True):
-            made[segment.id] = summarise(table)
-            self._summaries.put(segment.id, made[segment.id])
-        self._summaries.keep_only({s.id for s in segments})
-        parts = []
-        for segment in segments:
-            part = made.get(segment.id)
-            part = part if part is not None else self._summaries.get(segment.id)
-            parts.append(part if part is not None else summarise(next(iter(self._store.read([segment])))))
-        merged = merge(parts)
-        self._merged = (segments, merged)
+        with self._lock:
+            parts = []
+            for kind in range(_KINDS):
+                alike = [s for s in segments if min(s.level, _KINDS - 1) == kind]
+                if alike:
+                    parts.append(self._read_kind(kind, alike))
+            self._inventories.keep_only({s.id for s in segments})
+            summary = summarise(merge_inventories(parts))
+            self._summary = (segments, summary)
+        return summary
+
+    def _read_kind(self, kind: int, segments: Sequence[SegmentInfo]) -> pa.Table:
+        """Merge the inventories of segments, or take what was merged last where they are the same."""
+        ids = frozenset(s.id for s in segments)
+        if kind in self._merged and self._merged[kind][0] == ids:
+            return self._merged[kind][1]
+        found = {s.id: self._inventories.get(s.id) for s in segments}
+        missing = [s for s in segments if found[s.id] is None]
+        found |= self._store.read_inventories([s for s in missing if s.level])
+        fresh = [s for s in missing if not s.level]
+        for segment, table in zip(fresh, self._store.read(fresh), strict=True):
+            found[segment.id] = take_inventory(table)
+        for segment in missing:
+            self._inventories.put(segment.id, found[segment.id])
+        merged = merge_inventories([found[s.id] for s in segments])
+        self._merged[kind] = (ids, merged)
         return merged
+
+
+def newest_records(summary: pa.Table) -> pa.Table:
+    """Turn a summary into one record per GPU, at its last time."""
+    times = summary.column("last_ms").cast(TIMESTAMP)
+    return summary.drop_columns(["first_ms", "last_ms"]).append_column("timestamp", times)
 
 
 def with_status(summary: pa.Table, now_ms: int | None, stale_after_s: float) -> pa.Table:

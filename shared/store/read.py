@@ -19,7 +19,14 @@ from shared.errors import PipelineError, Transient
 from shared.etcd import Etcd, Get, KeyValue, prefix_end
 from shared.keys import Keys
 from shared.records import chunk
-from shared.store.segment import ROW_GROUP_ROWS, SegmentInfo, decode, parse_index_entry
+from shared.store.inventory import decode_inventory
+from shared.store.parquet import ROW_GROUP_ROWS
+from shared.store.segment import (
+    SegmentInfo,
+    decode,
+    parse_index_entry,
+    trimmed_table,
+)
 
 T = TypeVar("T")
 
@@ -27,6 +34,8 @@ T = TypeVar("T")
 CACHE_BYTES = 96 * 1024 * 1024
 #: Payloads read in one request; each is at most 1.4 MB.
 _FETCH = 16
+#: Inventories read in one request; etcd takes 128 operations in one.
+_FETCH_INVENTORIES = 64
 _FETCH_TIMEOUT_S = 2.8
 
 
@@ -65,7 +74,7 @@ class Index:
 
 
 class Cache(Generic[T]):
-    """Values by segment, the least recently used let go when they are more than a budget; thread-safe."""
+    """Values by segment, or `<segment>/<part>`; the least recently used go first; thread-safe."""
 
     def __init__(self, budget_bytes: int, size: Callable[[T], int]) -> None:
         self._budget = budget_bytes
@@ -95,7 +104,7 @@ class Cache(Generic[T]):
     def keep_only(self, segments: set[str]) -> None:
         """Let go of what the index no longer has."""
         with self._lock:
-            for name in [n for n in self._values if n not in segments]:
+            for name in [n for n in self._values if n.partition("/")[0] not in segments]:
                 self._bytes -= self._size(self._values.pop(name))
 
 
@@ -114,17 +123,23 @@ class Store:
         self._newest = 0
         self._tables: Cache[pa.Table] = Cache(cache_bytes, lambda table: int(table.nbytes))
         self._payloads: Cache[bytes] = Cache(cache_bytes, len)
+        #: The records of one GPU in one large segment, by `<segment>/<uuid>`.
+        self._slices: Cache[pa.Table] = Cache(cache_bytes // 2, lambda table: int(table.nbytes))
 
     def index(self) -> Index:
         """Read the index as it is now.
 
-        One small read where nothing changed; where entries were only added, only those are read.
+        One key is read where nothing changed; where entries were only added, only those are.
         """
         prefix = self._keys.index_prefix
         end = prefix_end(prefix)
         with self._lock:
             old, newest = self._index, self._newest
         if old.revision >= 0:
+            # Every transaction that changes the index rings the bell.
+            bell = self._etcd.read(Get(self._keys.store_bell))
+            if all(item.mod_revision <= old.revision for item in bell.items):
+                return Index(old.segments, bell.revision)
             answer = self._etcd.txn(
                 [],
                 [Get(prefix, end, count_only=True), Get(prefix, end, min_mod_revision=newest + 1)],
@@ -138,7 +153,15 @@ class Store:
         return self._keep(self._parse(full.items), full.items, full.revision)
 
     def _parse(self, items: Iterable[KeyValue]) -> list[SegmentInfo]:
-        return [parse_index_entry(self._keys, item.key, item.value) for item in items]
+        """Read entries; those that are known already are not read again."""
+        known = {s.id: s for s in self._index.segments}
+        out = []
+        for item in items:
+            old = known.get(item.key.rpartition("/")[2])
+            if old is None or old.revision != item.create_revision:
+                old = parse_index_entry(self._keys, item.key, item.value, item.create_revision)
+            out.append(old)
+        return out
 
     def _keep(self, segments: list[SegmentInfo], items: Iterable[KeyValue], revision: int) -> Index:
         index = Index(tuple(segments), revision)
@@ -149,12 +172,35 @@ class Store:
         kept = {s.id for s in segments}
         self._tables.keep_only(kept)
         self._payloads.keep_only(kept)
+        self._slices.keep_only(kept)
         return index
 
-    def read(self, segments: Iterable[SegmentInfo], uuid: str | None = None) -> Iterator[pa.Table]:
-        """Yield the records of segments, in the order asked for, one decoded at a time.
+    def read_gpu(self, segments: Sequence[SegmentInfo], uuid: str) -> Iterator[pa.Table]:
+        """Yield the records of one GPU in each of segments, in the order asked for; there may be none.
 
-        With a uuid, what is yielded of a large segment may be no more than what holds that GPU's records.
+        Of a large segment only the part that holds the GPU is decoded, and its records are kept.
+
+        Raises:
+            SegmentGone: One of them is no longer there.
+            Corrupt: One of them cannot be decoded.
+        """
+        for start in range(0, len(segments), _FETCH):
+            group = segments[start : start + _FETCH]
+            found = {s.id: self._slices.get(f"{s.id}/{uuid}") for s in group}
+            missing = [s for s in group if found[s.id] is None]
+            small = [s for s in missing if s.rows <= ROW_GROUP_ROWS or self._tables.get(s.id) is not None]
+            for segment, table in zip(small, self.read(small), strict=True):
+                found[segment.id] = slice_of_gpu(table, uuid)
+            large = [s for s in missing if found[s.id] is None]
+            payloads = self._fetch(large)
+            for segment in large:
+                part = slice_of_gpu(decode(payloads[segment.id], uuid), uuid)
+                found[segment.id] = table = trimmed_table(part)
+                self._slices.put(f"{segment.id}/{uuid}", table)
+            yield from (found[s.id] for s in group)
+
+    def read(self, segments: Iterable[SegmentInfo]) -> Iterator[pa.Table]:
+        """Yield the records of segments, in the order asked for, one decoded at a time.
 
         Raises:
             SegmentGone: One of them is no longer there.
@@ -169,11 +215,38 @@ class Store:
                 if table is None:
                     # Let go of since it was looked for: rare enough to read it by itself.
                     payload = payloads.pop(segment.id, None) or self._fetch([segment])[segment.id]
-                    part = uuid if segment.rows > ROW_GROUP_ROWS else None
-                    table = decode(payload, part)
-                    if part is None:
-                        self._tables.put(segment.id, table)
+                    table = decode(payload)
+                    self._tables.put(segment.id, table)
                 yield table
+
+    def read_inventories(self, segments: Sequence[SegmentInfo]) -> dict[str, pa.Table]:
+        """Read the inventories of folded segments, by segment.
+
+        Raises:
+            SegmentGone: One of them is no longer there.
+            Corrupt: One of them cannot be decoded.
+        """
+        out = {}
+        for start in range(0, len(segments), _FETCH_INVENTORIES):
+            group = segments[start : start + _FETCH_INVENTORIES]
+            gets = [Get(self._keys.inventory(s.id)) for s in group]
+            answer = self._etcd.txn([], gets, timeout_s=_FETCH_TIMEOUT_S)
+            for segment, found in zip(group, answer.reads, strict=True):
+                if not found.items:
+                    raise SegmentGone(segment=segment.id)
+                out[segment.id] = decode_inventory(found.items[0].value)
+        return out
+
+    def read_payload(self, segment: SegmentInfo) -> bytes:
+        """Read the bytes of one segment, and keep nothing.
+
+        Raises:
+            SegmentGone: It is no longer there.
+        """
+        found = self._etcd.get(self._keys.segment(segment.id))
+        if found is None:
+            raise SegmentGone(segment=segment.id)
+        return found.value
 
     def _fetch(self, segments: Sequence[SegmentInfo]) -> dict[str, bytes]:
         """Read payloads, those that are kept from memory, the others in one request."""

@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa
 
 from shared.etcd import Put
+from shared.ipc import decode_table, encode_table
 from shared.keys import message_id, new_upload_id
-from shared.messages import Origin, encode_message
+from shared.messages import MAX_DECODED_BYTES, Origin, encode_message
 from shared.queue import ReadyMessage
 from shared.queue.message import build_ready
 from shared.records import TIMESTAMP, concat, sort_resolve
@@ -30,13 +31,8 @@ def encoded(origin, number):
 
 def of_version_9(payload):
     """The same message as a collector of the future would write it."""
-    with pa.ipc.open_stream(payload) as reader:
-        table = reader.read_all()
-    sink = pa.BufferOutputStream()
-    schema = table.schema.with_metadata({**table.schema.metadata, b"schema_version": b"9"})
-    with pa.ipc.new_stream(sink, schema) as writer:
-        writer.write_table(table.cast(schema))
-    return sink.getvalue().to_pybytes()
+    table = decode_table(payload, MAX_DECODED_BYTES)
+    return encode_table(table.replace_schema_metadata({**table.schema.metadata, b"schema_version": b"9"}))
 
 
 def publish(queue, count, *, upload=None, start=0):

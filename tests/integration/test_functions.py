@@ -78,6 +78,8 @@ def test_a_file_goes_from_upload_to_query(pipeline):
             "power_draw": 350.5,
         }.items()
     )
+    latest = {r["uuid"]: r for r in pipeline.query.get("/api/v1/telemetry/latest")[1]["data"]}
+    assert latest["GPU-12345"] == records(pipeline, "GPU-12345")[0]
     host = next(h for h in pipeline.query.get("/api/v1/hosts")[1]["data"] if h["hostname"] == "node-a")
     assert host == {"hostname": "node-a", "status": "stale", "gpu_count": 1}
     assert gpus[0]["status"] == "stale"

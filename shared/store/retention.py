@@ -1,0 +1,122 @@
+"""Retention: whole ingestion days leave the store, by exact keys, once they are old enough.
+
+By event time, last year's file would be deleted as it comes; so it goes by the day on which an upload was
+received, which is part of the index key. A day that is half swept is swept on by the next tick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+
+import orjson
+
+from shared.etcd import Compare, Delete, Etcd, Get, KeyValue, Operation
+from shared.keys import Keys, ingestion_day, upload_prefix_of
+from shared.store.read import Store
+from shared.store.segment import SegmentInfo
+from shared.store.write import delete_operations, ring
+
+_DAY_MS = 86_400_000
+#: Segments that one transaction deletes, three keys each.
+_AT_ONCE = 40
+_PAGE = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Day:
+    """What one ingestion day holds, YYYYMMDD."""
+
+    day: str
+    segments: int
+    rows: int
+    bytes: int
+    uploads: int
+    expired: bool
+
+
+def parse_retention(retention: str) -> int | None:
+    """Read the setting: so many days, None for `off`."""
+    return None if retention == "off" else int(retention.removesuffix("d"))
+
+
+def decide_cutoff(retention: str, now_ms: int) -> str:
+    """Decide the first ingestion day that is kept: every upload is kept for at least so many days.
+
+    With `off` it is the beginning of time.
+    """
+    days = parse_retention(retention)
+    if days is None:
+        return ""
+    return ingestion_day(max(now_ms - days * _DAY_MS, 0))
+
+
+class Retention:
+    """Surveys and sweeps one store."""
+
+    def __init__(self, etcd: Etcd, keys: Keys, store: Store, retention: str) -> None:
+        self._etcd = etcd
+        self._keys = keys
+        self._store = store
+        self._retention = retention
+
+    def survey(self, now_ms: int) -> list[Day]:
+        """Tell what each day holds, and whether it has expired."""
+        cutoff = decide_cutoff(self._retention, now_ms)
+        days = []
+        for day, segments in _by_day(self._store.index().segments):
+            days.append(
+                Day(
+                    day=day,
+                    segments=len(segments),
+                    rows=sum(s.rows for s in segments),
+                    bytes=sum(s.size_bytes for s in segments),
+                    uploads=self._count_uploads(day),
+                    expired=day < cutoff,
+                )
+            )
+        return days
+
+    def sweep(self, now_ms: int) -> list[Day]:
+        """Delete what has expired; returns what was there. Killed at any point, the next call goes on."""
+        cutoff = decide_cutoff(self._retention, now_ms)
+        expired = [day for day in self.survey(now_ms) if day.expired]
+        for day, segments in _by_day(self._store.index().segments):
+            if day < cutoff:
+                for start in range(0, len(segments), _AT_ONCE):
+                    group = segments[start : start + _AT_ONCE]
+                    self._etcd.txn([], [*delete_operations(self._keys, group), ring(self._keys)])
+        if cutoff:
+            self._sweep_uploads(cutoff)
+        return expired
+
+    def _count_uploads(self, day: str) -> int:
+        start = datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC)
+        low, high = (
+            self._keys.uploads_prefix + upload_prefix_of(int(t.timestamp() * 1000))
+            for t in (start, start + timedelta(days=1))
+        )
+        return self._etcd.read(Get(low, high, count_only=True)).count
+
+    def _sweep_uploads(self, cutoff: str) -> None:
+        """Forget the records and marks of uploads before a day; one that was imported since is kept."""
+        before_ms = int(datetime.strptime(cutoff, "%Y%m%d").replace(tzinfo=UTC).timestamp() * 1000)
+        for prefix in (self._keys.uploads_prefix, self._keys.deleted_prefix):
+            start, end = prefix, prefix + upload_prefix_of(before_ms)
+            while items := self._etcd.read(Get(start, end, _PAGE)).items:
+                old = [i for i in items if orjson.loads(i.value).get("imported_at", 0) < before_ms]
+                for place in range(0, len(old), _AT_ONCE):
+                    self._delete(old[place : place + _AT_ONCE])
+                start = items[-1].key + "\0"
+
+    def _delete(self, items: Sequence[KeyValue]) -> None:
+        there = [Compare(i.key, "mod", "=", i.mod_revision) for i in items]
+        gone: list[Operation] = [Delete(i.key) for i in items]
+        self._etcd.txn(there, gone)
+
+
+def _by_day(segments: Iterable[SegmentInfo]) -> list[tuple[str, list[SegmentInfo]]]:
+    ordered = sorted(segments, key=lambda s: s.day)
+    return [(day, list(group)) for day, group in groupby(ordered, key=lambda s: s.day)]
