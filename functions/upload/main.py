@@ -11,7 +11,6 @@ from functools import cache
 from typing import Any
 
 import functions_framework
-import orjson
 from flask import Request, Response
 
 from functions.upload.body import Body
@@ -19,11 +18,10 @@ from functions.upload.imports import Imports
 from functions.upload.pipeline import Pipeline
 from functions.upload.uploads import Uploads
 from shared import clock
-from shared.errors import InvalidInput, NotFound, Transient
+from shared.errors import Transient
 from shared.etcd_metrics import MEMORY, read_metrics
-from shared.http import EtcdHolder, Route, Service, data_response, json_response, start
-from shared.ingest.report import format_ms
-from shared.keys import Keys, is_upload_id, new_upload_id
+from shared.http import EtcdHolder, Route, Service, data_response, start
+from shared.keys import Keys, new_upload_id
 from shared.messages import Origin
 from shared.queue import Queue
 from shared.queue.admission import Limits
@@ -34,8 +32,6 @@ log = logging.getLogger(__name__)
 #: Seconds for which status answers what it read last, and for which it waits for another that reads.
 _STATE_CACHE_S = 1.0
 _STATE_WAIT_S = 2.6
-#: Undoing reads a segment once.
-_UNDO_CACHE_BYTES = 1024 * 1024
 
 _config = start("upload")
 _etcd = EtcdHolder(_config)
@@ -121,47 +117,6 @@ def _post_csv(request: Request) -> Response:
     return data_response(report)
 
 
-def _require_upload_id(upload: str) -> None:
-    if not is_upload_id(upload):
-        raise InvalidInput(f"{upload!r} is not an upload's id: it is in the upload's answer")
-
-
-def _get_upload(_request: Request, upload: str) -> Response:
-    _require_upload_id(upload)
-    # The record first: a message counted as gone after it was read can only be stored.
-    found = _etcd().get(_keys.upload(upload))
-    if found is None:
-        raise NotFound(f"there is no upload {upload}")
-    queued, dead = Queue(_etcd(), _keys).count_of_upload(upload)
-    record = orjson.loads(found.value)
-    return data_response({
-        **record,
-        "state": "queued" if queued else "dead" if dead else "stored",
-        "messages_queued": queued,
-        "messages_dead": dead,
-    })  # fmt: skip
-
-
-def _delete_upload(request: Request, upload: str) -> Response:
-    """Undo an upload: 200 once all of it is gone, 202 where a tick has to go on with it."""
-    _require_upload_id(upload)
-    dry_run = request.args.get("dry_run", "false")
-    if dry_run not in ("true", "false"):
-        raise InvalidInput(f"dry_run={dry_run!r}: expected true or false", parameter="dry_run")
-    # Imported where it is used: a cold upload never needs it.
-    from shared.store.read import Store  # noqa: PLC0415
-    from shared.undo import Undo  # noqa: PLC0415
-
-    undo = Undo(_etcd(), _keys, Store(_etcd(), _keys, _UNDO_CACHE_BYTES), clock.now_ms)
-    undone = undo.look(upload) if dry_run == "true" else undo.delete(upload)
-    fields = asdict(undone)
-    first, last = (fields.pop(name) for name in ("first_ms", "last_ms"))
-    fields["gpus"] = len(undone.gpus)
-    fields["first_timestamp"] = None if first is None else format_ms(first)
-    fields["last_timestamp"] = None if last is None else format_ms(last)
-    return json_response({"success": True, "data": fields}, 202 if undone.state == "deleting" else 200)
-
-
 def _read_state() -> dict[str, Any]:
     queue = asdict(Queue(_etcd(), _keys).depth(clock.now_ms()))
     member = asdict(_etcd().status())
@@ -192,8 +147,6 @@ _service = Service(
     "upload",
     [
         Route("POST", "/api/v1/csv/upload", _post_csv, ("filename",)),
-        Route("GET", "/api/v1/uploads/{upload}", _get_upload),
-        Route("DELETE", "/api/v1/uploads/{upload}", _delete_upload, ("dry_run",)),
         Route("GET", "/api/v1/status", _status),
         *Uploads(_etcd, _keys).routes(),
         *Imports(_etcd, _keys, _config, _gate).routes(),
