@@ -46,12 +46,17 @@ class Window:
         return not after and not before
 
 
+def find_segments(store: Store, uuid: str, window: Window) -> list[SegmentInfo]:
+    """Find the segments that may hold records of one GPU in a window."""
+    return [s for s in store.index().segments if s.min_uuid <= uuid <= s.max_uuid and window.overlaps(s)]
+
+
 def iter_gpu(store: Store, uuid: str, window: Window) -> Iterator[pa.Table]:
     """Yield the resolved records of one GPU, ordered by time."""
     start = window.start_ms
     for _ in range(MOST_TRIES):
         now = Window(start_ms=start, end_ms=window.end_ms)
-        segments = [s for s in store.index().segments if s.min_uuid <= uuid <= s.max_uuid and now.overlaps(s)]
+        segments = find_segments(store, uuid, now)
         try:
             for part in _sweep(store, segments, uuid, now):
                 yield part

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from flask import Request, Response
 
-from functions.query.records import Window, iter_gpu, iter_many, limited
+from functions.query.answers import Answers
+from functions.query.records import Window, find_segments, iter_gpu, iter_many, limited
 from functions.query.render import iter_envelope, render_gpus
 from shared.errors import Conflict, InvalidInput, NotFound
 from shared.http import Route, data_response, parse_count, stream_response
@@ -73,6 +74,7 @@ class Rest:
         self._gpus = gpus
         self._now_ms = now_ms
         self._stale_after_s = stale_after_s
+        self._answers = Answers()
 
     def routes(self) -> list[Route]:
         """List what is served."""
@@ -121,12 +123,18 @@ class Rest:
         limit = parse_count(request.args.get("limit"), "limit", default=None)
         hostname = request.args.get("hostname")
         uuid = gpu if hostname is None and not gpu.isdigit() else self._resolve(gpu, hostname)
-        parts = limited(iter_gpu(self._store(), uuid, window), limit)
-        first = next(parts, None)
-        if first is None:
-            self._resolve(uuid, None)
-            return _stream(iter(()))
-        return _stream(itertools.chain([first], parts))
+        store = self._store()
+
+        def make() -> Iterator[bytes]:
+            parts = limited(iter_gpu(store, uuid, window), limit)
+            first = next(parts, None)
+            if first is None:
+                self._resolve(uuid, None)
+                return iter_envelope(())
+            return iter_envelope(itertools.chain([first], parts))
+
+        segments = tuple(s.id for s in find_segments(store, uuid, window))
+        return self._answers.answer((uuid, window, limit, segments), "application/json", make)
 
     def _telemetry(self, request: Request) -> Response:
         window = parse_window(request)

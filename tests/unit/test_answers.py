@@ -1,0 +1,44 @@
+"""Answers are kept while what they were made of stays the same, and never longer than they fit."""
+
+from __future__ import annotations
+
+import pytest
+
+from functions.query.answers import MOST_BYTES, Answers
+from shared.errors import NotFound
+
+
+def ask(answers, question, pieces, made):
+    def make():
+        made.append(question)
+        return iter(pieces)
+
+    response = answers.answer(question, "application/json", make)
+    return b"".join(response.response if response.is_streamed else [response.get_data()])
+
+
+def test_the_same_question_is_answered_once():
+    answers, made = Answers(), []
+    for _ in range(3):
+        assert ask(answers, ("GPU-a", None, ("s1",)), [b"[1", b"]"], made) == b"[1]"
+    assert ask(answers, ("GPU-a", None, ("s1", "s2")), [b"[2]"], made) == b"[2]"
+    assert len(made) == 2
+
+
+def test_a_long_answer_is_streamed_whole_and_not_kept():
+    answers, made = Answers(), []
+    pieces = [b"x" * (MOST_BYTES // 2)] * 4
+    for _ in range(2):
+        assert ask(answers, "long", pieces, made) == b"".join(pieces)
+    assert len(made) == 2
+
+
+def test_a_failure_is_raised_and_not_kept():
+    answers, made = Answers(), []
+
+    def fail():
+        raise NotFound("none")
+
+    with pytest.raises(NotFound):
+        answers.answer("q", "application/json", fail)
+    assert ask(answers, "q", [b"now"], made) == b"now"
