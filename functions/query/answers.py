@@ -1,8 +1,8 @@
 """Answers that were given, kept as bytes: what they were made of never changes.
 
-An answer about one GPU is a matter of the question and of the segments that may hold its records, and segments
-are immutable. So a dashboard that asks again gets the same bytes while nothing new came for that GPU and that
-time, whatever else is uploaded meanwhile.
+An answer about one GPU is a matter of the question and of the segments that may hold its records, and
+segments are immutable. So a dashboard that asks again gets the same bytes while nothing new came for that
+GPU and that time, whatever else is uploaded meanwhile.
 """
 
 from __future__ import annotations
