@@ -16,6 +16,9 @@ README = (REPOSITORY / "README.md").read_text()
 EXAMPLES = [
     line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.strip().splitlines()
 ]
+#: Which function a subcommand asks.
+ASKS = {"upload": "upload", "gpus": "query", "telemetry": "query", "status": "upload", "uploads": "upload"}
+ASKS |= {"dead": "collect", "retention": "collect", "export": "query", "import": "upload"}
 DEFAULT_PORTS = {"query": 8080, "upload": 8081, "collect": 8082, "admin": 8090}
 
 
@@ -26,9 +29,10 @@ def test_an_example_works(pipeline, example):
         command = command.replace(f"127.0.0.1:{port}/", f"127.0.0.1:{pipeline.ports[name]}/")
     if "gpu-telemetry" in command:
         # Pasted, it asks the default ports; here they are others.
-        names = {"upload": ["upload"], "gpus": ["query"], "telemetry": ["query"], "status": ["upload"]}
         subcommand = re.search(r"gpu-telemetry (\w+)", command)[1]
-        command += "".join(f" --url {pipeline.urls[n]}" for n in names[subcommand])
+        command += f" --url {pipeline.urls[ASKS[subcommand]]}"
+        if subcommand == "export":
+            command += f" --upload-url {pipeline.urls['upload']}"
         if subcommand == "status":
             command += f" --query-url {pipeline.urls['query']} --collect-url {pipeline.urls['collect']}"
     done = subprocess.run(
@@ -49,5 +53,17 @@ def test_an_example_works(pipeline, example):
 
 def test_there_are_examples_of_everything():
     everything = "\n".join(EXAMPLES)
-    for wanted in ("csv/upload", "/gpus", "/telemetry", "/hosts", "/status", "upload --wait"):
+    for wanted in (
+        "csv/upload",
+        "/gpus",
+        "/telemetry",
+        "/hosts",
+        "/status",
+        "upload --wait",
+        "uploads list",
+        "dead",
+        "retention",
+        "export",
+        "import",
+    ):
         assert wanted in everything
