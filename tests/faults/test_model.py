@@ -19,7 +19,7 @@ from shared.store.replace import sweep_pending
 from shared.undo import Undo
 from tests.faults.failing_etcd import WAYS
 from tests.faults.machine import TTL_S, Collector, GivenClaims, Machine
-from tests.faults.model import DAY_MS, METRICS, NOW_MS, read_actual
+from tests.faults.model import DAY_MS, METRICS, NOW_MS, UNREADABLE, read_actual
 
 KEYS = st.lists(
     st.tuples(st.integers(0, 2), st.integers(0, 3), st.sampled_from([METRICS, METRICS[:1], METRICS[1:]])),
@@ -99,7 +99,7 @@ class Pipeline(Machine):
     def _move_claimed(self, collector, failure):
         mine = self.good(collector)
         given = GivenClaims(collector.etcd, self.keys, collector.claims)
-        readable = {c.message.id for c in collector.claims if self.messages[c.message.id].rows}
+        readable = {c.message.id for c in collector.claims if c.payload != UNREADABLE}
         together = readable & {c.message.id for c in collector.claims if not c.message.attempts}
         with self.failing(collector, failure):
             Mover(collector.etcd, self.keys, given, TTL_S).move([c.message for c in collector.claims])
