@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from shared.clock import MAX_TIME_MS
 from shared.errors import Corrupt, PipelineError
+from shared.ipc import NewerForm, decode_table, encode_table
 from shared.keys import is_upload_id
 from shared.records import KEY, TEXT, VERSION, constant_text, with_version
 
@@ -26,8 +27,6 @@ _FIRST_VERSION = 1
 #: What one message may hold, decoded: a million constant rows encode to 17 KB, and somebody must hold them.
 MAX_ROWS = 64 * 1024
 MAX_DECODED_BYTES = 16 * 1024 * 1024
-
-_OPTIONS = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=1), use_threads=False)
 
 
 class NewerMessage(PipelineError):
@@ -52,7 +51,7 @@ def encode_message(table: pa.Table, origin: Origin, number: int) -> bytes:
     Rows that have the columns of a version keep it; the others are of the message's.
     """
     versioned = set(VERSION) <= set(table.column_names)
-    schema = table.schema.with_metadata({
+    named = table.replace_schema_metadata({
         "schema_version": str(SCHEMA_VERSION if versioned else _FIRST_VERSION),
         "versions": "rows" if versioned else "message",
         "upload_id": origin.upload_id,
@@ -61,10 +60,7 @@ def encode_message(table: pa.Table, origin: Origin, number: int) -> bytes:
         "cluster": origin.cluster,
         "traceparent": origin.traceparent,
     })  # fmt: skip
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, schema, options=_OPTIONS) as writer:
-        writer.write_table(table)
-    return bytes(sink.getvalue())
+    return encode_table(named)
 
 
 def iter_messages(table: pa.Table, limit: int) -> Iterator[pa.Table]:
@@ -84,22 +80,19 @@ def decode_message(payload: bytes) -> pa.Table:
         Corrupt: Not a message, or more than a message may hold.
     """
     try:
-        with pa.ipc.open_stream(payload) as reader:
-            metadata = reader.schema.metadata or {}
-            if int(metadata[b"schema_version"]) > SCHEMA_VERSION:
-                raise NewerMessage
-            batches, rows, size = [], 0, 0
-            for batch in reader:
-                rows, size = rows + batch.num_rows, size + batch.nbytes
-                if rows > MAX_ROWS or size > 2 * MAX_DECODED_BYTES:
-                    raise Corrupt("a message holds more than a message may")
-                batches.append(batch)
-            table = pa.Table.from_batches(batches, reader.schema)
+        table = decode_table(payload, 2 * MAX_DECODED_BYTES)
+        metadata = table.schema.metadata or {}
+        if int(metadata[b"schema_version"]) > SCHEMA_VERSION:
+            raise NewerMessage
+        if table.num_rows > MAX_ROWS:
+            raise Corrupt("a message holds more than a message may")
         origin = {name: metadata[name.encode()].decode() for name in ("upload_id", "received_at", "number")}
         cluster = metadata[b"cluster"].decode()
         versioned = metadata.get(b"versions") == b"rows"
         numbers = int(origin["received_at"]), int(origin["number"])
-    except (pa.ArrowException, OSError, ValueError, KeyError) as exc:
+    except NewerForm as exc:
+        raise NewerMessage from exc
+    except (ValueError, KeyError) as exc:
         raise Corrupt(f"a message cannot be decoded: {exc}") from exc
     names = table.column_names
     if table.num_rows == 0 or any(name not in names for name in KEY):

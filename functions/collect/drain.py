@@ -1,22 +1,23 @@
 """Draining: which messages a request takes, and how many threads move them.
 
-An event from the queue source names its messages. A cron tick, or a request by hand, takes what waits: from
-a random place in the queue, so that ten ticks do not fight over its head.
+An event from the queue source names its messages. A cron tick, or a request by hand, takes what waits and
+falls to it (shared/queue/collectors.py), so that ten ticks do not fight over the same messages.
 """
 
 from __future__ import annotations
 
-import logging
 import random
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from functions.collect.move import Done, Mover, plan_moves
-from shared.queue import PAGE, Queue, ReadyMessage
+from shared.queue import Collector, Queue, ReadyMessage
 
-log = logging.getLogger(__name__)
+#: Moves something, unless the time is up.
+Work = Callable[[], Done]
 
 
 class Drain:
@@ -28,28 +29,33 @@ class Drain:
         self._own = threading.local()
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="mover")
 
-    def _move(self, messages: list[ReadyMessage], deadline: float) -> Done:
-        if time.monotonic() > deadline:
-            return Done(lost=len(messages))
-        if not hasattr(self._own, "mover"):
-            self._own.mover = self._make_mover()
-        mover: Mover = self._own.mover
-        return mover.move(messages)
-
     def take(self, messages: Sequence[ReadyMessage], budget_s: float) -> Done:
         """Move these messages; those that others hold, or for which no time is left, stay.
 
         Raises:
             Transient: etcd is away. What was moved is moved; the rest is in the queue.
         """
-        return self._run(plan_moves(messages), time.monotonic() + budget_s)
+        deadline = time.monotonic() + budget_s
+        return self._run([partial(self._move, move, deadline) for move in plan_moves(messages)])
 
-    def _run(self, moves: Sequence[list[ReadyMessage]], deadline: float) -> Done:
+    def _move(self, messages: list[ReadyMessage], deadline: float) -> Done:
+        if time.monotonic() > deadline:
+            return Done(lost=len(messages))
+        return self._mover().move(messages)
+
+    def _mover(self) -> Mover:
+        """Return the mover of this thread."""
+        if not hasattr(self._own, "mover"):
+            self._own.mover = self._make_mover()
+        mover: Mover = self._own.mover
+        return mover
+
+    def _run(self, work: Sequence[Work]) -> Done:
         total = Done()
-        if len(moves) == 1:
-            total.add(self._move(moves[0], deadline))
+        if len(work) == 1:
+            total.add(work[0]())
             return total
-        running = [self._pool.submit(self._move, move, deadline) for move in moves]
+        running = [self._pool.submit(do) for do in work]
         failed: Exception | None = None
         for future in running:
             try:
@@ -61,21 +67,63 @@ class Drain:
         return total
 
     def take_all(self, budget_s: float) -> Done:
-        """Move whatever waits and nobody holds, page by page, until none is left or the time is up."""
+        """Move what waits and nobody holds, until nobody is needed for the rest or the time is up.
+
+        Beside others that do the same each takes its own part. One whose part is done looks after the
+        others: what falls to one that has died, or does nothing, it takes too.
+
+        Raises:
+            Transient: etcd is away. What was moved is moved; the rest is in the queue.
+        """
         deadline = time.monotonic() + budget_s
         total = Done()
+        if not self._queue.list_ready(limit=1):
+            return total
+        with self._queue.joined() as me:
+            while time.monotonic() < deadline:
+                left = self._sweep(me, total, deadline)
+                others = me.wait_for(left, deadline) if left else "working"
+                if others == "silent":
+                    self._sweep(me, total, deadline, all_mine=True)
+                if others != "changed":
+                    break
+        return total
+
+    def _sweep(
+        self, me: Collector, total: Done, deadline: float, *, all_mine: bool = False
+    ) -> dict[str, str]:
+        """Take what is mine, page by page; returns whom the rest falls to, each with a message of it."""
+        left: dict[str, str] = {}
         after = ""
         while time.monotonic() < deadline:
-            page = self._queue.list_ready(after=after)
-            if not page:
+            look = me.look(after, all_mine=all_mine)
+            if not look.last:
                 break
-            after = page[-1].id
-            held = self._queue.claimed()
-            free = [m for m in page if m.id not in held]
-            if free:
-                moves = plan_moves(free)
+            first, after = after, look.last + "\0"
+            while look.mine and time.monotonic() < deadline:
+                moves = plan_moves(look.mine)
+                # Where another has a different idea of who is there, not both begin at the same end.
                 turn = random.randrange(len(moves))
-                total.add(self._run(moves[turn:] + moves[:turn], deadline))
-            if len(page) < PAGE:
-                break
-        return total
+                done = self._run([
+                    partial(self._take_part, me, move, deadline, all_mine=all_mine)
+                    for move in moves[turn:] + moves[:turn]
+                ])  # fmt: skip
+                total.add(done)
+                look = me.look(first, look.last or after, all_mine=all_mine)
+                if not (done.messages or done.buried or done.released):
+                    break
+            left |= look.others
+        return left
+
+    def _take_part(
+        self, me: Collector, messages: list[ReadyMessage], deadline: float, *, all_mine: bool
+    ) -> Done:
+        """Move what of these is still free and mine: since they were listed others may have come."""
+        done = Done()
+        if time.monotonic() > deadline:
+            return done
+        wanted = {m.id for m in messages}
+        now = me.look(messages[0].id, messages[-1].id, all_mine=all_mine).mine
+        for move in plan_moves([m for m in now if m.id in wanted]):
+            done.add(self._mover().move(move, me.id))
+        return done

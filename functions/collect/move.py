@@ -101,8 +101,8 @@ class Mover:
         self._lease = Lease(etcd, visibility_timeout_s)
         self._max_attempts = max_attempts
 
-    def move(self, messages: Sequence[ReadyMessage]) -> Done:
-        """Claim and move one group of plan_moves.
+    def move(self, messages: Sequence[ReadyMessage], by: str = "") -> Done:
+        """Claim and move one group of plan_moves; `by` is the collector that takes them by listing.
 
         Raises:
             Transient: etcd went away; NoSpace: it is full. What was claimed is given back when it answers
@@ -110,7 +110,9 @@ class Mover:
             Exception: A defect. What was claimed is given back, and the attempt counts.
         """
         try:
-            return self._move(messages)
+            # Extended while it is at work: slow is not dead.
+            with self._lease.held():
+                return self._move(messages, by)
         except (Transient, NoSpace):
             lease = self._lease.forget()
             if lease:
@@ -121,9 +123,9 @@ class Mover:
             self._lease.give_back()
             raise
 
-    def _move(self, messages: Sequence[ReadyMessage]) -> Done:
+    def _move(self, messages: Sequence[ReadyMessage], by: str) -> Done:
         tally = Tally()
-        claims = self._queue.claim(messages, self._lease, tally)
+        claims = self._queue.claim(messages, self._lease, tally, by)
         done = Done(lost=len(messages) - len(claims))
         done.count(tally)
         # What was attempted before moves alone: it may be what made the others fail.

@@ -7,7 +7,6 @@ importing twice changes nothing.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -15,7 +14,6 @@ from typing import Any
 
 import orjson
 from flask import Request, Response
-from werkzeug.exceptions import ClientDisconnected
 
 from functions.upload.arrow_rows import iter_rows
 from functions.upload.body import Body
@@ -23,7 +21,7 @@ from functions.upload.pipeline import Pipeline, encode_all
 from shared import clock
 from shared.clock import MAX_TIME_MS
 from shared.config import Settings
-from shared.errors import InvalidInput, LimitExceeded, NothingAccepted, PipelineError
+from shared.errors import InvalidInput, LimitExceeded, NothingAccepted
 from shared.etcd import Etcd, Put, absent
 from shared.http import Route, data_response
 from shared.keys import Keys, is_upload_id, new_upload_id
@@ -77,13 +75,9 @@ class Imports:
             traceparent=request.headers.get("traceparent", "")[:64],
         )
         pipeline = Pipeline(Queue(self._etcd(), self._keys), self._keys, origin, self._gate().admit)
-        try:
-            with pipeline.publishing():
-                for table, report in iter_rows(body.read):
-                    pipeline.take(encode_all(table, origin, pipeline.messages, _DECODED_BYTES), report)
-        except (InvalidInput, LimitExceeded):
-            _read_to_end(body)
-            raise
+        with pipeline.publishing():
+            for table, report in iter_rows(body.read):
+                pipeline.take(encode_all(table, origin, pipeline.messages, _DECODED_BYTES), report)
         if not pipeline.messages:
             raise NothingAccepted("the stream has no rows", **pipeline.report.as_dict())
         record: dict[str, Any] = {
@@ -115,13 +109,6 @@ class Imports:
             put += self._etcd().txn([absent(key)], [Put(key, value)]).succeeded
         log.info("%d records of uploads imported", put, extra={"action": "imported_uploads"})
         return data_response({"put": put, "present": len(records) - put})
-
-
-def _read_to_end(body: Body) -> None:
-    """Read what is left of a refused body: a client that is still sending would not get to read why."""
-    with contextlib.suppress(PipelineError, ClientDisconnected):
-        while body.read(1024 * 1024):
-            pass
 
 
 def _read_all(request: Request) -> bytes:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache
 from typing import Any
 
 import functions_framework
-import orjson
 from flask import Request, Response
 
 from functions.upload.body import Body
@@ -18,57 +18,53 @@ from functions.upload.imports import Imports
 from functions.upload.pipeline import Pipeline
 from functions.upload.uploads import Uploads
 from shared import clock
-from shared.errors import InvalidInput, NotFound, Transient
-from shared.http import EtcdHolder, Route, Service, data_response, json_response, start
-from shared.ingest.report import format_ms
-from shared.keys import Keys, is_upload_id, new_upload_id
+from shared.errors import Transient
+from shared.etcd_metrics import MEMORY, read_metrics
+from shared.http import EtcdHolder, Route, Service, data_response, start
+from shared.keys import Keys, new_upload_id
 from shared.messages import Origin
-from shared.queue import Depth, Queue
+from shared.queue import Queue
 from shared.queue.admission import Limits
 from shared.queue.gate import Gate, Gauge
 
 log = logging.getLogger(__name__)
 
-#: Seconds for which status answers the depth it counted last.
-_DEPTH_CACHE_S = 1.0
-_DEPTH_WAIT_S = 2.6
-#: Undoing reads a segment once.
-_UNDO_CACHE_BYTES = 1024 * 1024
+#: Seconds for which status answers what it read last, and for which it waits for another that reads.
+_STATE_CACHE_S = 1.0
+_STATE_WAIT_S = 2.6
 
 _config = start("upload")
 _etcd = EtcdHolder(_config)
 _keys = Keys(_config.message_queue_prefix)
 
 
-class _CachedDepth:
-    """The queue's depth, counted at most once a second however often it is asked for."""
+class _CachedState:
+    """How queue and etcd are, read at most once a second however often it is asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, read: Callable[[], dict[str, Any]]) -> None:
+        self._read = read
         self._lock = threading.Lock()
-        self._at = -_DEPTH_CACHE_S
-        self._depth: Depth | None = None
+        self._at = -_STATE_CACHE_S
+        self._state: dict[str, Any] | None = None
 
-    def read(self) -> Depth:
+    def read(self) -> dict[str, Any]:
         # Whoever waits for another's question does not ask its own after it: 503 must come within 3 s.
-        if not self._lock.acquire(timeout=_DEPTH_WAIT_S):
+        if not self._lock.acquire(timeout=_STATE_WAIT_S):
             raise Transient
         try:
             now = time.monotonic()
-            if now - self._at >= _DEPTH_CACHE_S:
-                self._depth = None
+            if now - self._at >= _STATE_CACHE_S:
+                self._state = None
                 try:
-                    self._depth = Queue(_etcd(), _keys).depth(clock.now_ms())
+                    self._state = self._read()
                 finally:
                     # A failure is kept as long as an answer: those who waited for it share it.
                     self._at = time.monotonic()
-            if self._depth is None:
+            if self._state is None:
                 raise Transient
-            return self._depth
+            return self._state
         finally:
             self._lock.release()
-
-
-_depth = _CachedDepth()
 
 
 @cache
@@ -121,55 +117,28 @@ def _post_csv(request: Request) -> Response:
     return data_response(report)
 
 
-def _require_upload_id(upload: str) -> None:
-    if not is_upload_id(upload):
-        raise InvalidInput(f"{upload!r} is not an upload's id: it is in the upload's answer")
+def _read_state() -> dict[str, Any]:
+    queue = asdict(Queue(_etcd(), _keys).depth(clock.now_ms()))
+    member = asdict(_etcd().status())
+    memory_bytes = read_metrics(_config.endpoints(), [MEMORY]).get(MEMORY)
+    etcd = {
+        "endpoints": _config.endpoints(),
+        **member,
+        "quota_bytes": _gauge().read_quota(),
+        "memory_bytes": None if memory_bytes is None else int(memory_bytes),
+    }
+    return {"queue": queue, "etcd": etcd}
 
 
-def _get_upload(_request: Request, upload: str) -> Response:
-    _require_upload_id(upload)
-    # The record first: a message counted as gone after it was read can only be stored.
-    found = _etcd().get(_keys.upload(upload))
-    if found is None:
-        raise NotFound(f"there is no upload {upload}")
-    queued, dead = Queue(_etcd(), _keys).count_of_upload(upload)
-    record = orjson.loads(found.value)
-    return data_response({
-        **record,
-        "state": "queued" if queued else "dead" if dead else "stored",
-        "messages_queued": queued,
-        "messages_dead": dead,
-    })  # fmt: skip
-
-
-def _delete_upload(request: Request, upload: str) -> Response:
-    """Undo an upload: 200 once all of it is gone, 202 where a tick has to go on with it."""
-    _require_upload_id(upload)
-    dry_run = request.args.get("dry_run", "false")
-    if dry_run not in ("true", "false"):
-        raise InvalidInput(f"dry_run={dry_run!r}: expected true or false", parameter="dry_run")
-    # Imported where it is used: a cold upload never needs it.
-    from shared.store.read import Store  # noqa: PLC0415
-    from shared.undo import Undo  # noqa: PLC0415
-
-    undo = Undo(_etcd(), _keys, Store(_etcd(), _keys, _UNDO_CACHE_BYTES), clock.now_ms)
-    undone = undo.look(upload) if dry_run == "true" else undo.delete(upload)
-    fields = asdict(undone)
-    first, last = (fields.pop(name) for name in ("first_ms", "last_ms"))
-    fields["gpus"] = len(undone.gpus)
-    fields["first_timestamp"] = None if first is None else format_ms(first)
-    fields["last_timestamp"] = None if last is None else format_ms(last)
-    return json_response({"success": True, "data": fields}, 202 if undone.state == "deleting" else 200)
+_state = _CachedState(_read_state)
 
 
 def _status(_request: Request) -> Response:
-    depth = _depth.read()
     config = _config.model_dump()
     return data_response({
         **_service.about(),
         "uptime_s": round(time.monotonic() - _service.started, 1),
-        "queue": asdict(depth),
-        "etcd": {"endpoints": _config.endpoints(), **asdict(_etcd().status())},
+        **_state.read(),
         "config": {name.upper(): value for name, value in config.items()},
     })  # fmt: skip
 
@@ -178,8 +147,6 @@ _service = Service(
     "upload",
     [
         Route("POST", "/api/v1/csv/upload", _post_csv, ("filename",)),
-        Route("GET", "/api/v1/uploads/{upload}", _get_upload),
-        Route("DELETE", "/api/v1/uploads/{upload}", _delete_upload, ("dry_run",)),
         Route("GET", "/api/v1/status", _status),
         *Uploads(_etcd, _keys).routes(),
         *Imports(_etcd, _keys, _config, _gate).routes(),

@@ -1,4 +1,4 @@
-"""The uploads, newest first, page by page.
+"""The uploads: all of them newest first, one with its state, and the undoing of one.
 
 etcd lists in order of keys, oldest first, and sorting the other way it would read everything. So the time at
 which a page begins is looked for: counting keys in a range is cheap, and the keys begin with their time.
@@ -7,16 +7,19 @@ which a page begins is looked for: counting keys in a range is cheap, and the ke
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import orjson
 from flask import Request, Response
 
-from shared.errors import InvalidInput
+from shared import clock
+from shared.errors import InvalidInput, NotFound
 from shared.etcd import Etcd, Get, prefix_end
-from shared.http import Route, data_response, parse_count
+from shared.http import Route, data_response, json_response, parse_count
 from shared.ingest.report import format_ms
 from shared.keys import Keys, is_upload_id
+from shared.queue import Queue
 
 DEFAULT_LIMIT = 50
 #: A record that lists a hundred bad cells is some 30 KB.
@@ -26,6 +29,8 @@ _SHOWN = (
     "filename", "bytes", "dialect", "rows", "accepted", "rejected", "gpus", "hosts", "first_timestamp",
     "last_timestamp", "messages",
 )  # fmt: skip
+#: Undoing reads a segment once.
+_UNDO_CACHE_BYTES = 1024 * 1024
 #: What no upload's time reaches: twelve hexadecimal digits.
 _END_MS = 1 << 48
 
@@ -54,7 +59,7 @@ def find_start(count_from: Callable[[int], int], low_ms: int, high_ms: int, want
 
 
 class Uploads:
-    """The route that lists uploads."""
+    """The routes of uploads that were made."""
 
     def __init__(self, etcd: Callable[[], Etcd], keys: Keys) -> None:
         self._etcd = etcd
@@ -62,22 +67,58 @@ class Uploads:
 
     def routes(self) -> list[Route]:
         """List what is served."""
-        return [Route("GET", "/api/v1/uploads", self._list, ("limit", "before", "full"))]
+        return [
+            Route("GET", "/api/v1/uploads", self._list, ("limit", "before", "full")),
+            Route("GET", "/api/v1/uploads/{upload}", self._get),
+            Route("DELETE", "/api/v1/uploads/{upload}", self._delete, ("dry_run",)),
+        ]
 
     def _list(self, request: Request) -> Response:
         limit = min(parse_count(request.args.get("limit"), "limit", default=DEFAULT_LIMIT) or 0, MAX_LIMIT)
         before = request.args.get("before")
         if before is not None and not is_upload_id(before):
             raise InvalidInput(f"before={before!r}: expected the id of an upload", parameter="before")
-        full = request.args.get("full", "false")
-        if full not in ("true", "false"):
-            raise InvalidInput(f"full={full!r}: expected true or false", parameter="full")
+        full = _parse_flag(request, "full")
         records = self._read(before, limit + 1)
         page = records[:limit]
         states = self._states(page)
-        data = [self._show(record, states, full=full == "true") for record in page]
+        data = [self._show(record, states, full=full) for record in page]
         more = len(records) > limit
         return data_response(data, count=len(data), next=page[-1]["upload_id"] if more else None)
+
+    def _get(self, _request: Request, upload: str) -> Response:
+        _require_id(upload)
+        # The record first: a message counted as gone after it was read can only be stored.
+        found = self._etcd().get(self._keys.upload(upload))
+        if found is None:
+            raise NotFound(f"there is no upload {upload}")
+        queued, dead = Queue(self._etcd(), self._keys).count_of_upload(upload)
+        mark = self._etcd().get(self._keys.deleted(upload))
+        state = "queued" if queued else "dead" if dead else "stored"
+        return data_response({
+            **orjson.loads(found.value),
+            "state": state if mark is None else orjson.loads(mark.value)["state"],
+            "messages_queued": queued,
+            "messages_dead": dead,
+        })  # fmt: skip
+
+    def _delete(self, request: Request, upload: str) -> Response:
+        """Undo an upload: 200 once all of it is gone, 202 where a tick has to go on with it."""
+        _require_id(upload)
+        dry_run = _parse_flag(request, "dry_run")
+        # Imported where it is used: a cold upload never needs it.
+        from shared.store.read import Store  # noqa: PLC0415
+        from shared.undo import Undo  # noqa: PLC0415
+
+        store = Store(self._etcd(), self._keys, _UNDO_CACHE_BYTES)
+        undo = Undo(self._etcd(), self._keys, store, clock.now_ms)
+        undone = undo.look(upload) if dry_run else undo.delete(upload)
+        fields = asdict(undone)
+        first, last = (fields.pop(name) for name in ("first_ms", "last_ms"))
+        fields["gpus"] = len(undone.gpus)
+        fields["first_timestamp"] = None if first is None else format_ms(first)
+        fields["last_timestamp"] = None if last is None else format_ms(last)
+        return json_response({"success": True, "data": fields}, 202 if undone.state == "deleting" else 200)
 
     def _read(self, before: str | None, wanted: int) -> list[dict[str, Any]]:
         """Read the newest records before an upload, newest first."""
@@ -118,6 +159,18 @@ class Uploads:
         if upload in states:
             shown["state"] = states[upload]
         return {**shown, "record": record} if full else shown
+
+
+def _require_id(upload: str) -> None:
+    if not is_upload_id(upload):
+        raise InvalidInput(f"{upload!r} is not an upload's id: it is in the upload's answer")
+
+
+def _parse_flag(request: Request, name: str) -> bool:
+    text = request.args.get(name, "false")
+    if text not in ("true", "false"):
+        raise InvalidInput(f"{name}={text!r}: expected true or false", parameter=name)
+    return text == "true"
 
 
 def _time_of(upload_id: str) -> int:

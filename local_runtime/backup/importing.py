@@ -58,6 +58,10 @@ class Journal:
         self.uploads.append(upload_id)
         self.save()
 
+    def forget(self) -> None:
+        """Begin anew."""
+        self.files, self.uploads, self.records_done = {}, [], False
+
     def save(self) -> None:
         """Write it, whole or not at all; where that cannot be, remember why."""
         try:
@@ -125,10 +129,7 @@ def import_rows(
             yield from plan_pieces(source, counts, done, request_rows)
 
     for request in iter_requests(pieces(), request_rows):
-        name = (
-            f"{request[0].source.name} and {len(request) - 1} more" if request[1:] else request[0].source.name
-        )
-        report = patiently(partial(_send, client, name, request))
+        report = patiently(partial(_send, client, request))
         journal.note(request, report["upload_id"])
         out.rows += sum(piece.rows for piece in request)
         out.nulled += report["values_nulled"]
@@ -137,7 +138,8 @@ def import_rows(
     return out
 
 
-def _send(client: Client, name: str, request: Sequence[Piece]) -> dict[str, Any]:
+def _send(client: Client, request: Sequence[Piece]) -> dict[str, Any]:
+    name = request[0].source.name + (f" and {len(request) - 1} more" if request[1:] else "")
     stream = (block for piece in request for block in iter_stream(piece))
     return dict(client.import_rows(name, stream)["data"])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,6 +11,9 @@ from local_runtime.commands.bars import format_bytes, progress_bar
 from local_runtime.commands.output import QUERY_URL, UPLOAD_URL, json_option, print_json, url_option
 from shared.client import Client
 from shared.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from local_runtime.backup.manifest import Manifest
 
 
 @click.command()
@@ -33,44 +37,46 @@ def export(
     After a break, run it again: it goes on where it was. DuckDB, Spark and pandas read the files as they are;
     `gpu-telemetry import DIR` brings them back in.
     """
-    # pyarrow takes a tenth of a second: not for --help.
-    from local_runtime.backup.exporting import Progress, begin_export, finish_export  # noqa: PLC0415
-
-    query, upload = Client(url), Client(upload_url)
     try:
-        manifest = begin_export(query, folder, part_rows=part_rows, overwrite=overwrite)
-        if manifest.queued and not as_json:
-            click.secho(
-                f"warning: {manifest.queued} messages waited in the queue when the export began: "
-                "their rows may not be in it",
-                fg="yellow",
-                err=True,
-            )
-        with progress_bar("exporting") as show:
-
-            def tell(p: Progress) -> None:
-                show(p.parts_done, p.parts, f"{p.rows:,} rows, {format_bytes(p.bytes)}")
-
-            finish_export(query, upload, folder, manifest, tell)
+        manifest = _export(Client(url), Client(upload_url), folder, part_rows, overwrite=overwrite)
     except OSError as exc:
         raise InvalidInput(f"{exc.filename or folder}: {exc.strerror}: nothing done so far is lost") from exc
-    files = manifest.files()
-    size = sum(file.bytes for file in files)
-    uploads = manifest.uploads.rows if manifest.uploads else 0
-    if not as_json:
-        click.echo(
-            f"exported {manifest.rows():,} rows in {len(files)} files ({format_bytes(size)}), "
-            f"and {uploads} records of uploads, to {folder}"
-        )
-        return
+    size = sum(file.bytes for file in manifest.files())
     data = {
         "folder": str(folder),
         "rows": manifest.rows(),
-        "files": len(files),
+        "files": len(manifest.files()),
         "bytes": size,
         "parts": len(manifest.parts),
-        "uploads": uploads,
+        "uploads": manifest.uploads.rows if manifest.uploads else 0,
         "queued": manifest.queued,
         "columns": manifest.columns,
     }
-    print_json({"success": True, "data": data})
+    if as_json:
+        print_json({"success": True, "data": data})
+        return
+    click.echo(
+        f"exported {manifest.rows():,} rows in {data['files']} files ({format_bytes(size)}), "
+        f"and {data['uploads']} records of uploads, to {folder}"
+    )
+
+
+def _export(query: Client, upload: Client, folder: Path, part_rows: int, *, overwrite: bool) -> Manifest:
+    # pyarrow takes a tenth of a second: not for --help.
+    from local_runtime.backup.exporting import Progress, begin_export, finish_export  # noqa: PLC0415
+
+    manifest = begin_export(query, folder, part_rows=part_rows, overwrite=overwrite)
+    if manifest.queued:
+        click.secho(
+            f"warning: {manifest.queued} messages waited in the queue when the export began: "
+            "their rows may not be in it",
+            fg="yellow",
+            err=True,
+        )
+    with progress_bar("exporting") as show:
+
+        def tell(p: Progress) -> None:
+            show(p.parts_done, p.parts, f"{p.rows:,} rows, {format_bytes(p.bytes)}")
+
+        finish_export(query, upload, folder, manifest, tell)
+    return manifest

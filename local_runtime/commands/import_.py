@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,9 @@ from local_runtime.commands.output import UPLOAD_URL, json_option, print_json, u
 from local_runtime.commands.upload import wait_until_stored
 from shared.client import Client
 from shared.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from local_runtime.backup.importing import Journal, Outcome
 
 
 @click.command("import")
@@ -31,38 +35,10 @@ def import_(*, folder: Path, part_rows: int, no_wait: bool, url: str, as_json: b
     Each row keeps its version, so importing twice changes nothing, and what was uploaded later stays. After a
     break, run it again: it goes on where it was.
     """
-    # pyarrow takes a tenth of a second: not for --help.
-    from local_runtime.backup.importing import (  # noqa: PLC0415
-        import_records,
-        import_rows,
-        is_known,
-        open_journal,
-    )
-    from local_runtime.backup.manifest import read_manifest  # noqa: PLC0415
-
     client = Client(url)
     client.read("/health")
     try:
-        manifest = read_manifest(folder)
-        if manifest is not None and manifest.finished_ms is None:
-            _warn(
-                f"the export in {folder} is not finished: "
-                f"{len(manifest.done)} of its {len(manifest.parts)} parts are there"
-            )
-        journal = open_journal(folder, url)
-        if not is_known(client, journal):
-            _warn("the pipeline does not know of the import that was begun: it begins anew")
-            journal.files, journal.uploads, journal.records_done = {}, [], False
-        with progress_bar("importing") as show:
-            out = import_rows(
-                client,
-                folder,
-                manifest,
-                journal,
-                request_rows=part_rows,
-                tell=lambda done, total, rows: show(done, total, f"{rows:,} rows"),
-            )
-            import_records(client, folder, journal, out)
+        journal, out = _send(client, folder, part_rows)
     except OSError as exc:
         raise InvalidInput(f"{exc.filename or folder}: {exc.strerror}") from exc
     for sentence in out.warnings:
@@ -75,23 +51,56 @@ def import_(*, folder: Path, part_rows: int, no_wait: bool, url: str, as_json: b
                 show(done, len(journal.uploads), "")
                 wait_until_stored(client, upload)
     journal.file.unlink(missing_ok=True)
-    state = "queued" if no_wait else "stored"
-    if as_json:
-        data = {
-            "rows": out.rows,
-            "files": out.files,
-            "values_nulled": out.nulled,
-            "uploads": journal.uploads,
-            "records_put": out.records_put,
-            "records_present": out.records_present,
-            "state": state,
-        }
-        print_json({"success": True, "data": data})
-        return
-    click.echo(
-        f"imported {out.rows:,} rows of {out.files} files ({state}), "
-        f"and {out.records_put} records of uploads ({out.records_present} were there)"
+    _print(out, journal.uploads, "queued" if no_wait else "stored", as_json=as_json)
+
+
+def _send(client: Client, folder: Path, part_rows: int) -> tuple[Journal, Outcome]:
+    # pyarrow takes a tenth of a second: not for --help.
+    from local_runtime.backup.importing import (  # noqa: PLC0415
+        import_records,
+        import_rows,
+        is_known,
+        open_journal,
     )
+    from local_runtime.backup.manifest import read_manifest  # noqa: PLC0415
+
+    manifest = read_manifest(folder)
+    if manifest is not None and manifest.finished_ms is None:
+        _warn(
+            f"the export in {folder} is not finished: "
+            f"{len(manifest.done)} of its {len(manifest.parts)} parts are there"
+        )
+    journal = open_journal(folder, client.url)
+    if not is_known(client, journal):
+        _warn("the pipeline does not know of the import that was begun: it begins anew")
+        journal.forget()
+    with progress_bar("importing") as show:
+
+        def tell(done: int, files: int, rows: int) -> None:
+            show(done, files, f"{rows:,} rows")
+
+        out = import_rows(client, folder, manifest, journal, request_rows=part_rows, tell=tell)
+        import_records(client, folder, journal, out)
+    return journal, out
+
+
+def _print(out: Outcome, uploads: list[str], state: str, *, as_json: bool) -> None:
+    if not as_json:
+        click.echo(
+            f"imported {out.rows:,} rows of {out.files} files ({state}), "
+            f"and {out.records_put} records of uploads ({out.records_present} were there)"
+        )
+        return
+    data = {
+        "rows": out.rows,
+        "files": out.files,
+        "values_nulled": out.nulled,
+        "uploads": uploads,
+        "records_put": out.records_put,
+        "records_present": out.records_present,
+        "state": state,
+    }
+    print_json({"success": True, "data": data})
 
 
 def _warn(sentence: str) -> None:

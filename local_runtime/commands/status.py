@@ -11,6 +11,7 @@ from local_runtime.commands.output import (
     COLLECT_URL,
     QUERY_URL,
     UPLOAD_URL,
+    format_bytes,
     json_option,
     print_json,
     print_table,
@@ -67,5 +68,14 @@ def _print(urls: dict[str, str], functions: dict[str, Json], pipeline: Json) -> 
 def _describe(part: Any) -> str:
     if not isinstance(part, dict):
         return str(part)
-    named = {k: ",".join(map(str, v)) if isinstance(v, list) else v for k, v in part.items()}
-    return ", ".join(f"{name} {value}" for name, value in named.items() if value is not None)
+    guessed = ("bytes", "rows") if part.get("bytes_estimated") else ()
+    said = []
+    for name, value in part.items():
+        if value is None or name == "bytes_estimated":
+            continue
+        about = "about " if name in guessed else ""
+        if name.endswith("bytes"):
+            said.append(f"{name.removesuffix('_bytes')} {about}{format_bytes(value)}")
+        else:
+            said.append(f"{name} {about}{','.join(map(str, value)) if isinstance(value, list) else value}")
+    return ", ".join(said)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import click
 
@@ -17,11 +18,7 @@ from local_runtime.commands.output import (
 from local_runtime.commands.upload import print_report
 from shared.client import Client, Json
 
-_COLUMNS = (
-    "upload_id", "received_at", "filename", "accepted", "rejected", "gpus", "hosts", "first_timestamp",
-    "last_timestamp",
-)  # fmt: skip
-_HEADS = ("UPLOAD", "RECEIVED", "FILE", "ACCEPTED", "REJECTED", "GPUS", "HOSTS", "FIRST", "LAST", "STATE")
+_HEADS = ("UPLOAD", "RECEIVED", "FILE", "ROWS", "BAD", "STATE")
 _GOES = ("rows", "gpus", "segments", "messages", "first_timestamp", "last_timestamp")
 
 
@@ -43,11 +40,14 @@ def list_(*, limit: int, url: str, as_json: bool) -> None:
     if not found:
         click.echo("no uploads yet: gpu-telemetry upload FILE.csv makes one")
         return
-    print_table(_HEADS, [[*(u.get(name) for name in _COLUMNS), _describe_state(u)] for u in found])
+    print_table(_HEADS, [_describe(upload) for upload in found])
 
 
-def _describe_state(upload: Json) -> str:
-    return str(upload.get("state") or ("imported" if upload.get("imported") else ""))
+def _describe(upload: Json) -> list[Any]:
+    """Make a line of the table; it is to fit into a common terminal, and `show` says the rest."""
+    state = upload.get("state") or ("imported" if upload.get("imported") else "")
+    counts = [upload.get(name) for name in ("accepted", "rejected")]
+    return [upload["upload_id"], upload["received_at"][:16] + "Z", upload.get("filename"), *counts, state]
 
 
 @uploads.command()

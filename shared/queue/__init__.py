@@ -8,13 +8,13 @@ below queue/ and knows nothing of the store. See shared/keys.py for the layout.
 
 from __future__ import annotations
 
+from shared.queue.collectors import PAGE, Collector
 from shared.queue.depth import Depth
 from shared.queue.lease import Lease
 from shared.queue.message import Claim, ReadyMessage, describe, parse_bell, parse_ready
 from shared.queue.queue import (
     MAX_MESSAGE_BYTES,
     MAX_MESSAGES_PER_CLAIM,
-    PAGE,
     PUBLISH_RETRY_S,
     Queue,
     Tally,
@@ -26,6 +26,7 @@ __all__ = [
     "PAGE",
     "PUBLISH_RETRY_S",
     "Claim",
+    "Collector",
     "Depth",
     "Lease",
     "Queue",

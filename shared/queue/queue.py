@@ -25,6 +25,7 @@ from shared.etcd import (
     prefix_end,
 )
 from shared.keys import Keys
+from shared.queue.collectors import PAGE, Collector
 from shared.queue.depth import Depth, read_depth
 from shared.queue.lease import Lease
 from shared.queue.message import (
@@ -45,8 +46,6 @@ MAX_MESSAGE_BYTES = 1_000_000
 MAX_MESSAGES_PER_CLAIM = 32
 #: Seconds for which a publish is repeated while etcd is away; an upload must answer within 3 s.
 PUBLISH_RETRY_S = 2.4
-#: How many ready messages one listing reads.
-PAGE = 1000
 #: How often what is free of a group is claimed together before it is claimed one by one.
 _CLAIMS_TOGETHER = 3
 
@@ -127,29 +126,39 @@ class Queue:
         prefix = self._keys.claims_prefix
         return {i.key.removeprefix(prefix) for i in self._etcd.read(Get(prefix, prefix_end(prefix))).items}
 
+    def joined(self) -> Collector:
+        """Return one that takes messages by listing, beside any number of others; for a `with` block."""
+        return Collector(self._etcd, self._keys)
+
     def claim(
-        self, messages: Sequence[ReadyMessage], lease: Lease, tally: Tally | None = None
+        self, messages: Sequence[ReadyMessage], lease: Lease, tally: Tally | None = None, by: str = ""
     ) -> list[Claim]:
         """Claim messages and read them, in one transaction; those that others hold are left out.
 
         Counts as an attempt, also when the claimer dies at once. At most MAX_MESSAGES_PER_CLAIM.
+
+        Args:
+            messages: Those to claim, as they were last seen.
+            lease: What the claims are bound to.
+            tally: Counts the transactions.
+            by: The collector that claims, where it is one that takes messages by listing.
         """
         tally = tally or Tally()
         try:
-            return self._claim(messages, lease.renewed(), tally)
+            return self._claim(messages, lease.renewed(), tally, by)
         except LeaseGone:
             lease.forget()
-            return self._claim(messages, lease.renewed(), tally)
+            return self._claim(messages, lease.renewed(), tally, by)
 
-    def _claim(self, messages: Sequence[ReadyMessage], lease: int, tally: Tally) -> list[Claim]:
+    def _claim(self, messages: Sequence[ReadyMessage], lease: int, tally: Tally, by: str) -> list[Claim]:
         for _ in range(_CLAIMS_TOGETHER):
-            claims, messages = self._claim_together(messages, lease, tally)
+            claims, messages = self._claim_together(messages, lease, tally, by)
             if not messages:
                 return claims
-        return [c for m in messages for c in self._claim_together([m], lease, tally)[0]]
+        return [c for m in messages for c in self._claim_together([m], lease, tally, by)[0]]
 
     def _claim_together(
-        self, messages: Sequence[ReadyMessage], lease: int, tally: Tally
+        self, messages: Sequence[ReadyMessage], lease: int, tally: Tally, by: str
     ) -> tuple[list[Claim], list[ReadyMessage]]:
         """Claim all or none; where none, also tells which are free all the same, as they are now."""
         compare: list[Compare] = []
@@ -159,7 +168,7 @@ class Queue:
             ready, claim = self._keys.ready(m.id), self._keys.claim(m.id)
             compare += [absent(claim), Compare(ready, "mod", "=", m.revision)]
             value = build_ready(m, attempts=m.attempts + 1, by=lease)
-            success += [Put(claim, b"", lease), Put(ready, value), Get(self._keys.payload(m.id))]
+            success += [Put(claim, by.encode(), lease), Put(ready, value), Get(self._keys.payload(m.id))]
             failure += [Get(ready), Get(claim)]
         answer = self._etcd.txn(compare, success, failure)
         tally.count(won=answer.succeeded)

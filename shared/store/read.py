@@ -20,8 +20,8 @@ from shared.etcd import Etcd, Get, KeyValue, prefix_end
 from shared.keys import Keys
 from shared.records import chunk
 from shared.store.inventory import decode_inventory
+from shared.store.parquet import ROW_GROUP_ROWS
 from shared.store.segment import (
-    ROW_GROUP_ROWS,
     SegmentInfo,
     decode,
     parse_index_entry,

@@ -76,11 +76,14 @@ def test_failures_are_one_line(pipeline):
 def test_status_is_one_table(pipeline):
     done = pipeline.run("status")
     assert done.returncode == 0
-    for word in ("upload", "query", "collect", "healthy", "depth", "db_size_bytes"):
+    for word in ("upload", "query", "collect", "healthy", "depth", "db_size", "quota 8.0 GiB", "MiB"):
         assert word in done.stdout
     data = pipeline.json("status")["data"]
     assert data["functions"]["query"]["status"] == "healthy"
-    assert data["queue"]["dead"] == 0
+    assert (data["queue"]["dead"], data["queue"]["bytes_estimated"]) == (0, False)
+    assert 0 < data["etcd"]["db_in_use_bytes"] <= data["etcd"]["db_size_bytes"]
+    assert data["etcd"]["memory_bytes"] > 1_000_000
+    assert data["etcd"]["quota_bytes"] == 8 * 1024**3
 
 
 def test_without_a_pipeline_one_line_says_so():

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pyarrow as pa
 
+from shared.etcd import Put
+from shared.ipc import decode_table, encode_table
 from shared.keys import message_id, new_upload_id
-from shared.messages import Origin, encode_message
+from shared.messages import MAX_DECODED_BYTES, Origin, encode_message
+from shared.queue import ReadyMessage
+from shared.queue.message import build_ready
 from shared.records import TIMESTAMP, concat, sort_resolve
 
 #: When test uploads are received, unless they say otherwise.
@@ -25,13 +31,8 @@ def encoded(origin, number):
 
 def of_version_9(payload):
     """The same message as a collector of the future would write it."""
-    with pa.ipc.open_stream(payload) as reader:
-        table = reader.read_all()
-    sink = pa.BufferOutputStream()
-    schema = table.schema.with_metadata({**table.schema.metadata, b"schema_version": b"9"})
-    with pa.ipc.new_stream(sink, schema) as writer:
-        writer.write_table(table.cast(schema))
-    return sink.getvalue().to_pybytes()
+    table = decode_table(payload, MAX_DECODED_BYTES)
+    return encode_table(table.replace_schema_metadata({**table.schema.metadata, b"schema_version": b"9"}))
 
 
 def publish(queue, count, *, upload=None, start=0):
@@ -41,6 +42,36 @@ def publish(queue, count, *, upload=None, start=0):
     for number in range(start, start + count):
         queue.publish(message_id(upload, number), encoded(origin, number), rows=2)
     return upload
+
+
+def publish_many(etcd, keys, count, *, of_upload=1):
+    """Put many small messages into the queue, without the bell and many at a time."""
+    payloads = [
+        (message_id(origin.upload_id, number), encoded(origin, number))
+        for origin in (
+            Origin(upload_id=new_upload_id(NOW_MS + i), received_ms=NOW_MS + i, cluster="default")
+            for i in range(count // of_upload)
+        )
+        for number in range(of_upload)
+    ]
+    put_many(etcd, keys, payloads)
+
+
+def put_many(etcd, keys, messages):
+    """Put (id, payload) into the queue as messages of two rows, forty at a time."""
+
+    def put(some):
+        operations = []
+        for id_, payload in some:
+            new = ReadyMessage(id=id_, bytes=len(payload), rows=2, attempts=0, revision=0)
+            operations += [
+                Put(keys.ready(id_), build_ready(new, attempts=0)),
+                Put(keys.payload(id_), payload),
+            ]
+        etcd.txn([], operations)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(put, (messages[i : i + 40] for i in range(0, len(messages), 40))))
 
 
 def rows_of(store):

@@ -12,7 +12,9 @@ import threading
 from pathlib import Path
 from types import SimpleNamespace
 
+import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 
 from shared.etcd import Delete, Get, Put, prefix_end
@@ -231,6 +233,35 @@ def test_a_resumed_import_sends_only_what_is_left(whole, emptied):
     sent = json.loads(next(whole.glob(".import-*")).read_text())["uploads"]
     assert len(sent) >= 2
     assert ok(import_into(emptied, whole, "--part-rows", "40"))["uploads"][: len(sent)] == sent
+
+
+@pytest.mark.parametrize("number", [3, 5])
+def test_other_parquet_with_versions_is_imported_row_group_by_row_group(emptied, tmp_path, number):
+    rows = 64
+    table = pa.table({
+        "uuid": [f"GPU-{i % 2}" for i in range(rows)],
+        "timestamp": pa.array(range(rows), pa.timestamp("us", "UTC")).cast(pa.int64()).cast(pa.timestamp("s", "UTC")),
+        "upload_id": ["00000000000a-aaaaaaaaaaaa"] * rows,
+        "received_at": [10] * rows,
+        "number": [0] * rows,
+        "power_draw": pa.array(range(rows), pa.int32()),
+    })  # fmt: skip
+    pq.write_table(table, tmp_path / "mine.parquet", row_group_size=8)
+    # Each request is followed by two changes, of the journal: a request was sent and is not written down.
+    assert import_into(emptied, tmp_path, "--part-rows", "8", program=dying(number)).returncode < 0
+    journal = json.loads(next(tmp_path.glob(".import-*.json")).read_text())
+    assert journal["files"]["mine.parquet"]["groups"] == number // 2
+    assert ok(import_into(emptied, tmp_path, "--part-rows", "8"))["rows"] == rows
+    collect(emptied)
+    found = answers(emptied)[1]
+    assert sorted(r["power_draw"] for records in found.values() for r in records) == list(range(rows))
+
+
+def test_a_file_without_versions_is_refused_with_its_name(emptied, tmp_path):
+    pq.write_table(pa.table({"uuid": ["a"], "timestamp": [1]}), tmp_path / "mine.parquet")
+    done = import_into(emptied, tmp_path)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert "mine.parquet has no column received_at, upload_id, number" in done.stderr
 
 
 def test_an_import_begun_into_a_pipeline_that_was_emptied_begins_anew(whole, emptied, etcd):

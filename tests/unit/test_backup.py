@@ -12,11 +12,13 @@ from functions.query.export import Batch, Span, encode_end, encode_stream, plan_
 from functions.query.records import Window
 from functions.upload.uploads import find_start
 from local_runtime.backup.answer import scan_answer
+from local_runtime.backup.exporting import begin_export
 from local_runtime.backup.manifest import File, Manifest, read_manifest
 from local_runtime.backup.parquet import leave_out_later, write_days
 from local_runtime.backup.parts import DAY_MS, Gpu, format_day, plan_parts
 from local_runtime.backup.sources import Source, iter_requests, plan_pieces
 from local_runtime.cli import _COMMANDS, cli
+from shared.client import Client
 from shared.errors import InvalidInput, Transient
 from shared.records import TIMESTAMP
 
@@ -152,6 +154,24 @@ def test_a_manifest_comes_back_as_it_was(tmp_path):
         (tmp_path / "manifest.json").write_text(text)
         with pytest.raises(InvalidInput, match=r"manifest\.json"):
             read_manifest(tmp_path)
+
+
+def test_what_a_break_left_behind_is_deleted_and_a_file_that_is_gone_is_fetched_again(tmp_path):
+    gpus = [Gpu(uuid=u, first_ms=0, last_ms=1, rows=9) for u in "abc"]
+    manifest = Manifest(
+        url="http://x", created_ms=5, until_ms=4, queued=0, parts=plan_parts({"1970-01-01": 3}, gpus, 1)
+    )
+    answer = tmp_path / "part-00002.arrows.tmp"
+    answer.write_bytes(ANSWER)
+    for part in (0, 1):
+        manifest.done[part] = write_days(answer, scan_answer(answer), tmp_path, part, lambda table: table)
+    write_days(answer, scan_answer(answer), tmp_path, 2, lambda table: table)
+    manifest.save(tmp_path)
+    (tmp_path / manifest.done[1][0].path).write_bytes(b"cut off")
+    found = begin_export(Client("http://x"), tmp_path, part_rows=1, overwrite=False)
+    assert set(found.done) == {0}
+    left = sorted(f.relative_to(tmp_path).as_posix() for f in tmp_path.rglob("*") if f.is_file())
+    assert left == ["date=1970-01-01/part-00000.parquet", "manifest.json"]
 
 
 @given(st.lists(st.lists(st.integers(1, 300), max_size=5), max_size=5), st.integers(1, 500), st.data())
