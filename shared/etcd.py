@@ -289,8 +289,11 @@ class Etcd:
         )
 
     def compact(self, revision: int) -> None:
-        """Forget the history before a revision; one that is forgotten already is fine."""
-        request = rpc.CompactionRequest(revision=revision)
+        """Forget the history before a revision, and return when its pages are free.
+
+        One that is forgotten already is fine.
+        """
+        request = rpc.CompactionRequest(revision=revision, physical=True)
         try:
             self._kv.Compact(request, timeout=_MAINTENANCE_TIMEOUT_S)
         except grpc.RpcError as exc:

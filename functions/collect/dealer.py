@@ -14,7 +14,7 @@ from shared.queue import MAX_MESSAGES_PER_CLAIM, ReadyMessage
 
 #: Seconds that a message waits for company.
 GATHER_S = 0.012
-#: Payload bytes of one group: as Parquet some 0.4 MB.
+#: Payload bytes of one group: as Parquet some 0.35 MB.
 GROUP_BYTES = 1_000_000
 #: How many messages the dealer keeps in mind; the rest is found by a listing when these are dealt.
 WINDOW = 4096

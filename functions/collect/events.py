@@ -1,11 +1,17 @@
-"""The event by which the queue source tells collect which messages to take."""
+"""The events that collect takes: a tick, or the queue source's word which messages to take."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
+from flask import Request
+
 from shared.errors import InvalidInput
+from shared.http import read_body
 from shared.keys import is_day, is_message_id
 from shared.queue import ReadyMessage, describe
 
@@ -13,8 +19,51 @@ from shared.queue import ReadyMessage, describe
 MESSAGES_TYPE = "io.gpu-telemetry.queue.messages"
 _NUMBERS = ("bytes", "rows", "attempts", "revision")
 _EXPECTED = "the event does not say which messages: a list of id, " + ", ".join(_NUMBERS)
+_MAX_EVENT_BYTES = 1024 * 1024
 #: More than a request works through within its budget.
 MAX_MESSAGES = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """A CloudEvent, or a request that is none: then all is empty."""
+
+    kind: str = ""
+    data: Any = None
+    #: When its source says that it happened, epoch ms.
+    at_ms: int | None = None
+
+
+def read_event(request: Request) -> Event:
+    """Read a CloudEvent, binary or structured.
+
+    Raises:
+        InvalidInput: It claims to be one and is not.
+    """
+    if (request.content_length or 0) > _MAX_EVENT_BYTES:
+        raise InvalidInput(f"an event has at most {_MAX_EVENT_BYTES} bytes")
+    body = read_body(request, _MAX_EVENT_BYTES)
+    kind = request.headers.get("ce-type", "")
+    structured = request.mimetype == "application/cloudevents+json"
+    if not kind and not structured:
+        return Event()
+    try:
+        data = json.loads(body) if body.strip() else None
+    except (ValueError, RecursionError) as exc:
+        raise InvalidInput(f"the event's data is not JSON: {exc}") from exc
+    if not structured:
+        return Event(kind=kind, data=data, at_ms=_parse_time_ms(request.headers.get("ce-time")))
+    if not isinstance(data, dict) or not isinstance(data.get("type"), str):
+        raise InvalidInput("a structured CloudEvent is a JSON object with a type")
+    return Event(kind=data["type"], data=data.get("data"), at_ms=_parse_time_ms(data.get("time")))
+
+
+def _parse_time_ms(text: object) -> int | None:
+    """Read an event's time; one that is none witnesses nothing."""
+    try:
+        return int(datetime.fromisoformat(str(text)).timestamp() * 1000)
+    except (ValueError, OverflowError):
+        return None
 
 
 def build_messages(messages: Sequence[ReadyMessage]) -> dict[str, Any]:

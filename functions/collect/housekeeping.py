@@ -19,7 +19,7 @@ from shared.store.compaction import Compactor
 from shared.store.read import Store
 from shared.store.replace import sweep_pending
 from shared.store.retention import Day, Retention, decide_cutoff
-from shared.store.ticks import ENOUGH, Clock, build_clock, decide_history, disagrees, parse_clock, tick
+from shared.store.ticks import Clock, build_clock, decide_history, disagrees, may_sweep, parse_clock, tick
 from shared.store.upkeep import keep_up
 from shared.undo import Undo
 
@@ -52,18 +52,22 @@ class Housekeeping:
         self._undo = Undo(etcd, keys, store, now_ms)
         self.compactor = Compactor(etcd, keys, store, now_ms)
 
-    def tick(self) -> None:
+    def tick(self, event_ms: int | None = None) -> None:
         """Do what is due.
+
+        Args:
+            event_ms: When the source of the tick says it is, by a clock that is not ours.
 
         Raises:
             PipelineError: A part failed, the first of those that did; the others were done.
         """
-        clock = self._read_clock()
-        now = tick(clock, self._now_ms(), self._etcd.status().revision)
+        now_ms = self._now_ms()
+        now = tick(self._read_clock(), now_ms, self._etcd.status().revision, event_ms)
+        sweep = self._retention.sweep_unattended if event_ms is None else self._retention.sweep
         failed: list[PipelineError] = []
         for part in (
             lambda: self._keep_up(now),
-            lambda: self._sweep_if(now.agreed >= ENOUGH, self._retention.sweep_unattended),
+            lambda: self._sweep_if(may_sweep(now, now_ms), sweep),
             lambda: self._undo.go_on(_UNDO_S),
             lambda: self.compactor.compact(_COMPACT_S),
             lambda: sweep_pending(self._etcd, self._keys, self._now_ms()),

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 from dataclasses import asdict
 from functools import cache
-from typing import Any
 
 import functions_framework
 from flask import Request, Response
 
 from functions.collect import dead
 from functions.collect.drain import Drain
-from functions.collect.events import MESSAGES_TYPE, parse_messages
+from functions.collect.events import MESSAGES_TYPE, Event, parse_messages, read_event
 from functions.collect.housekeeping import Housekeeping
 from functions.collect.move import Done, Mover
 from shared import clock
-from shared.errors import InvalidInput
-from shared.http import EtcdHolder, Route, Service, data_response, read_body, start
+from shared.http import EtcdHolder, Route, Service, data_response, start
 from shared.keys import Keys
 from shared.queue import Queue
 from shared.queue.dead import DeadLetters
@@ -30,9 +27,6 @@ log = logging.getLogger(__name__)
 
 #: Seconds one request works; what is left then stays in the queue for the next.
 BUDGET_S = 25.0
-_MAX_EVENT_BYTES = 1024 * 1024
-#: A drain by hand answers what it moved, and keeps no house.
-_BY_HAND = "by hand"
 #: What is read to be folded is folded at once: nothing much is worth keeping.
 _CACHE_BYTES = 4 * 1024 * 1024
 
@@ -72,58 +66,42 @@ def _housekeeping() -> Housekeeping:
     )
 
 
-def _read_event(request: Request) -> tuple[str, Any]:
-    """Read a CloudEvent, binary or structured; the type is empty where the request is none."""
-    if (request.content_length or 0) > _MAX_EVENT_BYTES:
-        raise InvalidInput(f"an event has at most {_MAX_EVENT_BYTES} bytes")
-    body = read_body(request, _MAX_EVENT_BYTES)
-    kind = request.headers.get("ce-type", "")
-    structured = request.mimetype == "application/cloudevents+json"
-    if not kind and not structured:
-        return "", None
-    try:
-        data = json.loads(body) if body.strip() else None
-    except (ValueError, RecursionError) as exc:
-        raise InvalidInput(f"the event's data is not JSON: {exc}") from exc
-    if structured:
-        if not isinstance(data, dict) or not isinstance(data.get("type"), str):
-            raise InvalidInput("a structured CloudEvent is a JSON object with a type")
-        return data["type"], data.get("data")
-    return kind, data
-
-
-def _work(kind: str, data: Any) -> Done:
-    if kind == MESSAGES_TYPE:
-        done = _drain().take(parse_messages(data), BUDGET_S)
+def _take(event: Event) -> Done:
+    """Take what an event names; one that names nothing is a tick: everything that waits, and the house."""
+    if event.kind == MESSAGES_TYPE:
+        done = _drain().take(parse_messages(event.data), BUDGET_S)
         if next(_moves) % _FOLD_EVERY == 0:
             _housekeeping().compactor.fold_some()
-    else:
-        try:
-            done = _drain().take_all(BUDGET_S)
-        finally:
-            if kind != _BY_HAND:
-                _housekeeping().tick()
+        return done
+    try:
+        return _drain().take_all(BUDGET_S)
+    finally:
+        _housekeeping().tick(event.at_ms)
+
+
+def _log(done: Done, kind: str) -> None:
     if done.messages or done.buried or done.lost:
         log.info(
             "moved %d messages, %d rows, into %d segments",
             done.messages,
             done.rows,
             done.segments,
-            extra={"action": "collected", "event": kind or "plain", **asdict(done)},
+            extra={"action": "collected", "event": kind, **asdict(done)},
         )
-    return done
 
 
 def _event(request: Request) -> Response:
     """Take an event or a plain POST: 204, because a body would be taken for a reply event."""
-    _work(*_read_event(request))
+    event = read_event(request)
+    _log(_take(event), event.kind or "plain")
     return Response(status=204)
 
 
 def _by_hand(request: Request) -> Response:
-    """Drain the queue as far as the time goes and answer what was done."""
-    _read_event(request)
-    done = _work(_BY_HAND, None)
+    """Drain the queue as far as the time goes and answer what was done; keeps no house."""
+    read_event(request)
+    done = _drain().take_all(BUDGET_S)
+    _log(done, "by hand")
     return data_response({**asdict(done), "depth": _queue().depth_now()})
 
 

@@ -18,8 +18,8 @@ from shared.clock import MAX_TIME_MS
 from shared.errors import InvalidInput
 from shared.fields import FIELDS, find_source, own_source
 from shared.ingest.cells import MAX_LABEL_CHARACTERS, bad_cells
-from shared.ingest.reader import summarise
 from shared.ingest.report import Report
+from shared.ingest.summary import Summary
 from shared.ingest.values import MAX_METRICS
 from shared.messages import find_bad_version
 from shared.records import KEY, LABELS, RESERVED, TEXT, TIMESTAMP, VERSION
@@ -146,7 +146,7 @@ def _check_batch(batch: pa.RecordBatch, first_row: int) -> tuple[pa.Table, Repor
     wrong = find_bad_version(table)
     if wrong is not None:
         raise _wrong(wrong[0], f"holds what it cannot: {wrong[1]}")
-    summarise(table, report)
+    Summary().note(table, report)
     return table, report
 
 

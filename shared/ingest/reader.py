@@ -28,10 +28,13 @@ from shared.ingest.identity import (
 )
 from shared.ingest.lines import split_rows
 from shared.ingest.report import Report, format_ms
+from shared.ingest.summary import Summary
 from shared.ingest.values import MAX_METRICS, check_range, pivot
 from shared.records import LABELS, TEXT, TIMESTAMP, chunk
 
 _BAD_TIME = "not a time: expected ISO 8601 such as 2024-01-15T10:30:00Z"
+#: Rows of the first block by which unknown columns are judged, and those by which the form of times is.
+_LEARNT_ROWS, _TIME_ROWS = 2000, 20
 _TIME_TYPES = tuple(
     pa.timestamp(unit, tz=zone) for unit in ("ms", "us", "ns") for zone in ("UTC", None)
 )  # fmt: skip
@@ -85,12 +88,14 @@ class Reader:
         self._time_type = _TIME_TYPES[0]
         self._lock = threading.Lock()
         self._metrics: set[str] = set()
+        self._summary = Summary()
 
     def prepare(self, block: Block) -> None:
         """Learn from the first block how times are written and which unknown columns hold numbers."""
         layout = self._layout
         cells_ = len(layout.heads)
-        rows = split_rows(Block(b"\n".join(block.data.split(b"\n", 2000)[:2000]), 1, 0, 0), cells_)
+        most = _LEARNT_ROWS if layout.unknown else _TIME_ROWS
+        rows = split_rows(Block(b"\n".join(block.data.split(b"\n", most)[:most]), 1, 0, 0), cells_)
         wanted = [layout.named["timestamp"], *layout.unknown]
         if not rows.rows:
             return
@@ -117,7 +122,7 @@ class Reader:
         table = self._build(raw) if len(raw) else None
         report.accepted = len(raw)
         if table is not None:
-            summarise(table, report)
+            self._summary.note(table, report)
         return table, report
 
     # -- the two ways in
@@ -322,12 +327,3 @@ def _safe_format(ms: int) -> str:
         return format_ms(ms)
     except (OverflowError, ValueError, OSError):
         return str(ms)
-
-
-def summarise(table: pa.Table, report: Report) -> None:
-    """Note in a report when and of whom records are."""
-    times = pc.min_max(table.column("timestamp").cast(pa.int64()))
-    report.first_ms, report.last_ms = times["min"].as_py(), times["max"].as_py()
-    report.gpus = set(pc.unique(table.column("uuid")).to_pylist())
-    if "hostname" in table.column_names:
-        report.hosts = set(pc.unique(table.column("hostname")).to_pylist()) - {None}

@@ -17,7 +17,7 @@ from shared.store.replace import MOST_INPUTS
 from shared.store.segment import SegmentInfo
 from shared.store.write import TARGET_BYTES
 
-#: Segments of one size that are folded together once there are so many.
+#: Segments of one size that are folded together as data come, once there are so many.
 FOLD_COUNT = 16
 #: What is larger is full: it is not folded by size any more. Any two that are not make one segment.
 FULL_BYTES = TARGET_BYTES // 2
@@ -52,14 +52,14 @@ def decide_fold(segments: Iterable[SegmentInfo], *, all_fresh: bool = False, tod
         fresh = [s for s in group if s.level == 0]
         small = [s for s in group if s.size_bytes <= FULL_BYTES]
         large = [s for s in fresh if s.size_bytes > FULL_BYTES]
-        if len(large) >= (1 if all_fresh else _ADOPT_COUNT):
+        if len(large) >= (1 if all_fresh else FOLD_COUNT):
             return Step("adopt", tuple(large[:_ADOPT_COUNT]), 1)
         closed = group[0].day < today
         for alike in [small] if closed else _by_size(small):
-            chosen = _fitting(alike)
-            full = sum(s.size_bytes for s in chosen) > FULL_BYTES
-            if len(chosen) > 1 and (len(chosen) >= FOLD_COUNT or full or closed):
-                return Step("fold", chosen, 1)
+            if len(alike) >= (2 if closed else FOLD_COUNT):
+                chosen = _fitting(alike)
+                if len(chosen) > 1:
+                    return Step("fold", chosen, 1)
         chosen = _fitting([s for s in small if s.level == 0])
         if chosen and all_fresh:
             return Step("fold" if len(chosen) > 1 else "adopt", chosen, 1)

@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 _SCALES = (1, 10, 100, 1000)
-_INT32_MAX = 2**31 - 1
 _ONE, _ALL_BUT_ONE = pa.scalar(1, pa.int32()), pa.scalar(30, pa.int32())
 #: Values by which the scale is guessed, before all of them are tried.
 _SAMPLE = 64
@@ -18,14 +17,8 @@ _SAMPLE = 64
 
 def scale_exactly(values: pa.Array) -> tuple[pa.Array, int] | None:
     """Turn doubles into (integers, scale) where integer / scale gives back every one of them exactly."""
-    bounds = pc.min_max(values)
-    if not bounds["max"].is_valid:
-        return values.cast(pa.int32()), 1
-    largest = max(abs(bounds["min"].as_py()), abs(bounds["max"].as_py()))
     sample = values.drop_null()[:_SAMPLE]
     for scale in _SCALES:
-        if not largest * scale < _INT32_MAX:  # also where it is not finite
-            return None
         if _scaled(sample, scale) is not None:
             integers = _scaled(values, scale)
             if integers is not None:
@@ -34,9 +27,13 @@ def scale_exactly(values: pa.Array) -> tuple[pa.Array, int] | None:
 
 
 def _scaled(values: pa.Array, scale: int) -> pa.Array | None:
-    rounded = pc.round(values if scale == 1 else pc.multiply(values, float(scale)))
-    back = rounded if scale == 1 else pc.divide(rounded, float(scale))
-    return rounded.cast(pa.int32()) if pc.all(pc.equal(back, values)).as_py() else None
+    larger = values if scale == 1 else pc.multiply(values, float(scale))
+    try:
+        # Whatever this rounds to, what counts is whether it gives back the value.
+        integers = pc.floor(pc.add(larger, 0.5)).cast(pa.int32())
+    except pa.ArrowInvalid:
+        return None  # too large, or no number at all
+    return integers if pc.all(pc.equal(unscale(integers, scale), values)).as_py() is not False else None
 
 
 def unscale(integers: pa.Array, scale: int) -> pa.Array:

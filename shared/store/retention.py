@@ -3,8 +3,8 @@
 By event time, last year's file would be deleted as it comes; so it goes by the day on which an upload was
 received, which is part of the index key. A day that is half swept is swept on by the next tick.
 
-A tick counts back from no later than the end of the newest day stored: a clock that is further ahead is
-wrong, or nothing was uploaded since, and then nothing needs the room.
+A tick that only its own clock vouches for counts back from no later than the end of the newest day stored: a
+clock that is further ahead is wrong, or nothing was uploaded since, and then nothing needs the room.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Retention:
         return expired
 
     def sweep_unattended(self, now_ms: int) -> list[Day]:
-        """Delete what has expired, but nothing for the mere passing of time that only a clock tells of."""
+        """Delete what has expired, but nothing for the mere passing of time that only one clock tells of."""
         newest = max((s.day for s in self._store.index().segments), default=None)
         return [] if newest is None else self.sweep(decide_time(now_ms, newest))
 

@@ -1,8 +1,12 @@
-"""The clock of the ticks: a sweep whose clock disagrees with the ticks before it deletes nothing.
+"""The clock of the ticks: a sweep whose clock is not to be trusted deletes nothing.
 
 Each tick writes its time into one key. Where two ticks in a row are more than ten minutes apart, either way,
 one of the clocks is wrong, or nothing ticked for a while: nothing is swept until three in a row agree. So one
 wrong clock among many collectors deletes nothing, and a pipeline that was off sweeps three ticks later.
+
+A tick that comes as an event also brings its source's time. Where that is far from ours, ours is wrong, or
+the source's: the tick does not count, however often it comes. Where they agree, two clocks say the same: the
+first tick of all may sweep, and time that passed without an upload counts (retention.py).
 """
 
 from __future__ import annotations
@@ -51,11 +55,23 @@ def disagrees(clock: Clock, now_ms: int) -> bool:
     return clock.at_ms is not None and abs(now_ms - clock.at_ms) > MOST_APART_MS
 
 
-def tick(clock: Clock, now_ms: int, revision: int) -> Clock:
-    """Write a tick down; it may sweep where `agreed` is ENOUGH then."""
+def tick(clock: Clock, now_ms: int, revision: int, event_ms: int | None = None) -> Clock:
+    """Write a tick down; `event_ms` is what its source says the time is."""
+    if event_ms is not None and abs(now_ms - event_ms) > MOST_APART_MS:
+        return clock
     revisions = (*clock.revisions, (now_ms, revision))[-_REMEMBERED:]
-    agreed = 1 if disagrees(clock, now_ms) else min(clock.agreed + 1, ENOUGH)
+    if disagrees(clock, now_ms):
+        agreed = 1
+    elif clock.at_ms is None and event_ms is not None:
+        agreed = ENOUGH
+    else:
+        agreed = min(clock.agreed + 1, ENOUGH)
     return Clock(at_ms=now_ms, agreed=agreed, revisions=revisions)
+
+
+def may_sweep(clock: Clock, now_ms: int) -> bool:
+    """Tell whether the tick that was just written down, at that time, may sweep."""
+    return clock.at_ms == now_ms and clock.agreed >= ENOUGH
 
 
 def decide_history(clock: Clock, now_ms: int) -> int | None:

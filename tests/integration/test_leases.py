@@ -29,7 +29,7 @@ class Slow(Mover):
 
     def _store(self, claims, tables):
         self.storing.set()
-        assert self.go_on.wait(60)
+        assert self.go_on.wait(20)
         return super()._store(claims, tables)
 
 

@@ -40,16 +40,16 @@ def test_days_are_never_folded_together():
 
 
 def test_what_would_not_fit_into_a_segment_is_not_folded_into_it():
-    step = decide_fold([segment(200_000) for _ in range(10)])
-    assert 1 < len(step.inputs) < 10
+    step = decide_fold([segment(200_000) for _ in range(FOLD_COUNT)])
+    assert 1 < len(step.inputs) < FOLD_COUNT
     assert FULL_BYTES < sum(s.size_bytes for s in step.inputs) <= TARGET_BYTES
 
 
 def test_full_ones_only_get_an_inventory():
-    full = [segment(FULL_BYTES + 1, start=i) for i in range(8)]
+    full = [segment(FULL_BYTES + 1, start=i) for i in range(FOLD_COUNT)]
     step = decide_fold(full)
-    assert (step.kind, step.inputs) == ("adopt", tuple(full))
-    assert decide_fold(full[:7]) is None
+    assert (step.kind, step.inputs) == ("adopt", tuple(full[:8]))
+    assert decide_fold(full[1:]) is None
 
 
 def test_the_tick_leaves_nothing_fresh_behind():

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from shared.etcd import MemberStatus
 from shared.store.retention import decide_cutoff, decide_time
-from shared.store.ticks import ENOUGH, Clock, build_clock, decide_history, disagrees, parse_clock, tick
+from shared.store.ticks import (
+    ENOUGH,
+    MOST_APART_MS,
+    Clock,
+    build_clock,
+    decide_history,
+    disagrees,
+    may_sweep,
+    parse_clock,
+    tick,
+)
 from shared.store.upkeep import decide_defragment
 
 MINUTE, DAY = 60_000, 86_400_000
@@ -36,6 +46,25 @@ def test_after_a_pause_it_takes_three_ticks_again():
     assert disagrees(ticks(NOON), NOON + 11 * MINUTE)
     assert not disagrees(ticks(NOON), NOON + 9 * MINUTE)
     assert not disagrees(Clock(), NOON)
+
+
+def test_a_tick_whose_source_says_another_time_does_not_count():
+    for wrong in (9 * DAY, -9 * DAY):
+        clock = ticks(NOON, NOON, NOON)
+        for _ in range(5):
+            clock = tick(clock, NOON + wrong, 9, NOON)
+            assert not may_sweep(clock, NOON + wrong)
+        assert clock == ticks(NOON, NOON, NOON)
+        assert not may_sweep(tick(Clock(), NOON + wrong, 9, NOON), NOON + wrong)
+
+
+def test_a_tick_whose_source_agrees_may_sweep_at_once_but_not_after_a_pause():
+    first = tick(Clock(), NOON, 1, NOON + MOST_APART_MS)
+    assert may_sweep(first, NOON)
+    later = NOON + DAY
+    for expected in (False, False, True):
+        first = tick(first, later, 2, later)
+        assert may_sweep(first, later) == expected
 
 
 def test_a_clock_is_read_as_it_was_written():
