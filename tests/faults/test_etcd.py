@@ -13,7 +13,7 @@ from tests.waiting import wait_until
 
 KILLS = 6
 #: Uploads that must get through after each fault, before the next one.
-UPLOADS_BETWEEN = 10
+UPLOADS_BETWEEN = 30
 
 
 def more_uploads(load, count=UPLOADS_BETWEEN):
@@ -41,7 +41,10 @@ def account(up, endpoints, load, asker):
 def test_etcd_killed_under_load(start, sound_etcd, chance, say, scale):
     up = start("--no-sample", **SETTINGS).wait_ready()
     endpoints = etcd_of(up)
-    with Load(up.urls["upload"], "etcd") as load, Asker(up.urls["query"], load, chance) as asker:
+    with (
+        Load(up.urls["upload"], "etcd", pause_s=0.02) as load,
+        Asker(up.urls["query"], load, chance) as asker,
+    ):
         for _ in range(KILLS * scale):
             more_uploads(load)
             until_random_moment(chance, 0.5)
@@ -86,7 +89,10 @@ def test_three_members(start, sound_etcd, tmp_path, chance, say, scale):
     did = Counter()
     with Cluster(sound_etcd, tmp_path) as cluster:
         up = start("--no-sample", f"--etcd-endpoints={','.join(cluster.endpoints)}", **SETTINGS).wait_ready()
-        with Load(up.urls["upload"], "members") as load, Asker(up.urls["query"], load, chance) as asker:
+        with (
+            Load(up.urls["upload"], "members", pause_s=0.02) as load,
+            Asker(up.urls["query"], load, chance) as asker,
+        ):
             for _ in range(scale):
                 for fault in chance.sample(FAULTS, len(FAULTS)):
                     more_uploads(load)

@@ -23,7 +23,10 @@ def start_up(start, **how):
 def test_kill_9_of_everything(start, sound_etcd, chance, say, scale):
     up = start_up(start)
     killed = Counter()
-    with Load(up.urls["upload"], "kills") as load, Asker(up.urls["query"], load, chance) as asker:
+    with (
+        Load(up.urls["upload"], "kills", pause_s=0.03) as load,
+        Asker(up.urls["query"], load, chance) as asker,
+    ):
         for number in range(1, KILLS * scale + 1):
             until_random_moment(chance, 0.8)
             if number % RUNTIME_EVERY:
