@@ -46,7 +46,7 @@ class Pipeline:
         self.store = Store(etcd, keys)
         self.gpus = Gpus(self.store)
         self.compactor = Compactor(etcd, keys, Store(etcd, keys, 0), lambda: NOW_MS)
-        self.drain = Drain(queue, lambda: Mover(etcd, keys, queue, 5), 1)
+        self.drain = Drain(queue, lambda: Mover(etcd, keys, queue, 5, now_ms=lambda: 0), 1)
         self.undo = Undo(etcd, keys, Store(etcd, keys, 0), lambda: NOW_MS)
 
     def upload(self, *tables, at_ms=NOW_MS, move=True):
@@ -298,6 +298,15 @@ def test_retention_takes_whole_days_of_ingestion(pipeline):
     assert pipeline.keys_below(pipeline.keys.uploads_prefix) == sorted([edge, late])
     assert old not in pipeline.keys_below(pipeline.keys.uploads_prefix)
     pipeline.check_keys()
+
+
+def test_what_waited_longer_than_retention_is_not_swept_as_it_comes(pipeline, etcd, keys, queue):
+    pipeline.upload(rows(["GPU-a"], [1], lambda _u, s: s), at_ms=NOW_MS - 30 * DAY_MS, move=False)
+    Drain(queue, lambda: Mover(etcd, keys, queue, 5, now_ms=lambda: NOW_MS), 1).take_all(10)
+    retention = Retention(etcd, keys, pipeline.store, "7d")
+    assert [d.day for d in retention.survey(NOW_MS)] == ["20240114"]
+    retention.sweep(NOW_MS)
+    assert len(pipeline.records()) == 1
 
 
 def test_a_wrong_clock_sweeps_nothing_and_says_so(pipeline):
