@@ -78,7 +78,7 @@ def trimmed(values: pa.DictionaryArray) -> pa.DictionaryArray:
 
 
 def decode_parquet(payload: bytes, uuid: str | None = None) -> pa.Table:
-    """Read what `encode_parquet` wrote; with a uuid, only the row groups that may hold its records.
+    """Read what `encode_parquet` wrote; with a uuid, its records alone, and only what may hold them.
 
     Raises:
         pa.ArrowException, OSError, ValueError, KeyError: It was something else.
@@ -91,9 +91,13 @@ def decode_parquet(payload: bytes, uuid: str | None = None) -> pa.Table:
         raise ValueError("it is of a newer version than this reader")
     scales = orjson.loads(metadata[b"scales"])
     groups = range(file.metadata.num_row_groups) if uuid is None else _find_row_groups(file.metadata, uuid)
-    tables = [_plain(file.read_row_group(g, use_threads=False).combine_chunks(), scales) for g in groups]
+    tables = []
+    for group in groups:
+        raw = file.read_row_group(group, use_threads=False).combine_chunks()
+        first, rows = (0, raw.num_rows) if uuid is None else find_rows(raw, uuid)
+        tables.append(_plain(raw, scales, first, rows))
     if not tables:
-        return _plain(file.schema_arrow.empty_table(), scales)
+        return _plain(file.schema_arrow.empty_table().combine_chunks(), scales, 0, 0)
     return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
 
 
@@ -105,13 +109,25 @@ def read_upload_ids(payload: bytes) -> pa.Array:
     return pc.unique(table.column("upload_id")).cast(pa.string())
 
 
-def _plain(raw: pa.Table, scales: dict[str, int]) -> pa.Table:
-    """Turn the columns of one row group back into a record's."""
+def find_rows(table: pa.Table, uuid: str) -> tuple[int, int]:
+    """Find the records of one GPU in sorted ones: where they begin, and how many they are."""
+    uuids = chunk(table, "uuid")
+    code = pc.index(uuids.dictionary, uuid).as_py()
+    first = -1 if code < 0 else pc.index(uuids.indices, code).as_py()
+    if first < 0:
+        return 0, 0
+    return first, pc.sum(pc.equal(uuids.indices, code)).as_py()
+
+
+def _plain(raw: pa.Table, scales: dict[str, int], first: int, rows: int) -> pa.Table:
+    """Turn some rows of one row group back into records."""
     columns = {}
     for name in raw.column_names:
         values = chunk(raw, name)
+        # Steps are followed from the first one on; the rest is for the rows that are wanted.
+        values = (from_steps(values) if name in scales else values).slice(first, rows)
         if name in scales:
-            values = unscale(from_steps(values), scales[name])
+            values = unscale(values, scales[name])
         elif name in LABELS or name in ("uuid", "upload_id"):
             values = values.cast(TEXT) if values.type != TEXT else values
         elif name == "timestamp":

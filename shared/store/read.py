@@ -18,9 +18,8 @@ import pyarrow.compute as pc
 from shared.errors import PipelineError, Transient
 from shared.etcd import Etcd, Get, KeyValue, prefix_end
 from shared.keys import Keys
-from shared.records import chunk
 from shared.store.inventory import decode_inventory
-from shared.store.parquet import ROW_GROUP_ROWS
+from shared.store.parquet import ROW_GROUP_ROWS, find_rows
 from shared.store.segment import (
     SegmentInfo,
     decode,
@@ -266,16 +265,7 @@ class Store:
 
 def slice_of_gpu(table: pa.Table, uuid: str) -> pa.Table:
     """Cut the records of one GPU out of sorted records, without copying."""
-    uuids = chunk(table, "uuid")
-    code = pc.index(uuids.dictionary, uuid).as_py()
-    if code < 0:
-        return table.slice(0, 0)
-    first = pc.index(uuids.indices, code).as_py()
-    if first < 0:
-        return table.slice(0, 0)
-    # Sorted by uuid, so its records are one run.
-    length = pc.sum(pc.equal(uuids.indices, code)).as_py()
-    return table.slice(first, length)
+    return table.slice(*find_rows(table, uuid))
 
 
 def within(table: pa.Table, start_ms: int | None, end_ms: int | None) -> pa.Table:

@@ -127,7 +127,7 @@ def encode_within(table: pa.Table, limit: int) -> bytes | None:
 def decode(payload: bytes, uuid: str | None = None) -> pa.Table:
     """Read a segment: one chunk per column, metrics as doubles, sorted as written.
 
-    With a uuid, at least its records are read, and where that is less work little else; there may be none.
+    With a uuid, at least its records are read, and of Parquet no others; there may be none.
 
     Raises:
         Corrupt: Not a segment, or one of a newer version.
