@@ -29,14 +29,20 @@ class Drain:
         self._own = threading.local()
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="mover")
 
-    def take(self, messages: Sequence[ReadyMessage], budget_s: float) -> Done:
+    def take(self, messages: Sequence[ReadyMessage], budget_s: float, earliest_day: str = "") -> Done:
         """Move these messages; those that others hold, or for which no time is left, stay.
+
+        Args:
+            messages: As they were told or listed.
+            budget_s: Seconds after which no further move is begun.
+            earliest_day: What is older is filed under this ingestion day.
 
         Raises:
             Transient: etcd is away. What was moved is moved; the rest is in the queue.
         """
         deadline = time.monotonic() + budget_s
-        return self._run([partial(self._move, move, deadline) for move in plan_moves(messages)])
+        moves = plan_moves([m.filed_from(earliest_day) for m in messages])
+        return self._run([partial(self._move, move, deadline) for move in moves])
 
     def _move(self, messages: list[ReadyMessage], deadline: float) -> Done:
         if time.monotonic() > deadline:
@@ -64,11 +70,12 @@ class Drain:
             raise failed
         return total
 
-    def take_all(self, budget_s: float) -> Done:
+    def take_all(self, budget_s: float, earliest_day: str = "") -> Done:
         """Move what waits and nobody holds, until nobody is needed for the rest or the time is up.
 
         Beside others that do the same each takes its own part. One whose part is done looks after the
-        others: what falls to one that has died, or does nothing, it takes too.
+        others: what falls to one that has died, or does nothing, it takes too. The arguments are those of
+        `take`.
 
         Raises:
             Transient: etcd is away. What was moved is moved; the rest is in the queue.
@@ -79,16 +86,16 @@ class Drain:
             return total
         with self._queue.joined() as me:
             while time.monotonic() < deadline:
-                left = self._sweep(me, total, deadline)
+                left = self._sweep(me, total, deadline, earliest_day)
                 others = me.wait_for(left, deadline) if left else "working"
                 if others == "silent":
-                    self._sweep(me, total, deadline, all_mine=True)
+                    self._sweep(me, total, deadline, earliest_day, all_mine=True)
                 if others != "changed":
                     break
         return total
 
     def _sweep(
-        self, me: Collector, total: Done, deadline: float, *, all_mine: bool = False
+        self, me: Collector, total: Done, deadline: float, earliest_day: str, *, all_mine: bool = False
     ) -> dict[str, str]:
         """Take what is mine, page by page; returns whom the rest falls to, each with a message of it."""
         left: dict[str, str] = {}
@@ -103,7 +110,7 @@ class Drain:
                 # Where another has a different idea of who is there, not both begin at the same end.
                 turn = random.randrange(len(moves))
                 done = self._run([
-                    partial(self._take_part, me, move, deadline, all_mine=all_mine)
+                    partial(self._take_part, me, move, deadline, earliest_day, all_mine=all_mine)
                     for move in moves[turn:] + moves[:turn]
                 ])  # fmt: skip
                 total.add(done)
@@ -114,7 +121,13 @@ class Drain:
         return left
 
     def _take_part(
-        self, me: Collector, messages: list[ReadyMessage], deadline: float, *, all_mine: bool
+        self,
+        me: Collector,
+        messages: list[ReadyMessage],
+        deadline: float,
+        earliest_day: str,
+        *,
+        all_mine: bool,
     ) -> Done:
         """Move what of these is still free and mine: since they were listed others may have come."""
         done = Done()
@@ -122,6 +135,6 @@ class Drain:
             return done
         wanted = {m.id for m in messages}
         now = me.look(messages[0].id, messages[-1].id, all_mine=all_mine).mine
-        for move in plan_moves([m for m in now if m.id in wanted]):
+        for move in plan_moves([m.filed_from(earliest_day) for m in now if m.id in wanted]):
             done.add(self._mover().move(move, me.id))
         return done

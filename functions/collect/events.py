@@ -12,7 +12,7 @@ from flask import Request
 
 from shared.errors import InvalidInput
 from shared.http import read_body
-from shared.keys import is_day, is_message_id
+from shared.keys import ingestion_day, is_day, is_message_id
 from shared.queue import ReadyMessage, describe
 
 #: The CloudEvent's type.
@@ -20,6 +20,7 @@ MESSAGES_TYPE = "io.gpu-telemetry.queue.messages"
 _NUMBERS = ("bytes", "rows", "attempts", "revision")
 _EXPECTED = "the event does not say which messages: a list of id, " + ", ".join(_NUMBERS)
 _MAX_EVENT_BYTES = 1024 * 1024
+_DAY_MS = 86_400_000
 #: More than a request works through within its budget.
 MAX_MESSAGES = 1000
 
@@ -32,6 +33,16 @@ class Event:
     data: Any = None
     #: When its source says that it happened, epoch ms.
     at_ms: int | None = None
+
+
+def decide_earliest_day(now_ms: int, event_ms: int | None) -> str:
+    """Decide the earliest ingestion day that messages are filed under: yesterday, as two clocks have it.
+
+    What waited longer than RETENTION, or came from an upload whose clock is slow, would else be swept as soon
+    as it is stored. A clock that is ahead must not file under days to come: then those of today would look
+    old. So the earlier of two clocks counts, and without an event's no message is filed anew.
+    """
+    return "" if event_ms is None else ingestion_day(max(min(now_ms, event_ms) - _DAY_MS, 0))
 
 
 def read_event(request: Request) -> Event:
@@ -92,5 +103,5 @@ def parse_messages(data: Any) -> list[ReadyMessage]:
         day = described.get("day", "")
         if day != "" and not is_day(day):
             raise InvalidInput(_EXPECTED)
-        out[described["id"]] = ReadyMessage(id=described["id"], replay_day=day, **numbers)
+        out[described["id"]] = ReadyMessage(id=described["id"], filed_day=day, **numbers)
     return list(out.values())

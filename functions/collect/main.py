@@ -12,7 +12,7 @@ from flask import Request, Response
 
 from functions.collect import dead
 from functions.collect.drain import Drain
-from functions.collect.events import MESSAGES_TYPE, Event, parse_messages, read_event
+from functions.collect.events import MESSAGES_TYPE, Event, decide_earliest_day, parse_messages, read_event
 from functions.collect.housekeeping import Housekeeping
 from functions.collect.move import Done, Mover
 from shared import clock
@@ -68,13 +68,14 @@ def _housekeeping() -> Housekeeping:
 
 def _take(event: Event) -> Done:
     """Take what an event names; one that names nothing is a tick: everything that waits, and the house."""
+    earliest_day = decide_earliest_day(clock.now_ms(), event.at_ms)
     if event.kind == MESSAGES_TYPE:
-        done = _drain().take(parse_messages(event.data), BUDGET_S)
+        done = _drain().take(parse_messages(event.data), BUDGET_S, earliest_day)
         if next(_moves) % _FOLD_EVERY == 0:
             _housekeeping().compactor.fold_some()
         return done
     try:
-        return _drain().take_all(BUDGET_S)
+        return _drain().take_all(BUDGET_S, earliest_day)
     finally:
         _housekeeping().tick(event.at_ms)
 

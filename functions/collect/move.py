@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -21,7 +21,7 @@ import pyarrow as pa
 from shared import clock
 from shared.errors import Conflict, Corrupt, NoSpace, PipelineError, Transient
 from shared.etcd import Etcd, Get
-from shared.keys import Keys, ingestion_day
+from shared.keys import Keys
 from shared.messages import NewerMessage, decode_message
 from shared.queue import MAX_MESSAGES_PER_CLAIM, Claim, Lease, Queue, ReadyMessage, Tally
 from shared.records import collapse, concat
@@ -36,7 +36,6 @@ MAX_MOVE_BYTES = 1_200_000
 MAX_ATTEMPTS = 5
 #: Seconds for which a move is repeated while etcd is away.
 _MOVE_RETRY_S = 5.0
-_DAY_MS = 86_400_000
 
 
 @dataclass(slots=True)
@@ -85,15 +84,6 @@ def plan_moves(messages: Sequence[ReadyMessage]) -> list[list[ReadyMessage]]:
     return moves
 
 
-def decide_day(received_day: str, now_ms: int) -> str:
-    """Decide the ingestion day of what is moved now: that of its upload, or yesterday if that is later.
-
-    What waited in the queue longer than RETENTION, or came from an upload whose clock is slow, would else be
-    swept as soon as it is stored.
-    """
-    return max(received_day, ingestion_day(now_ms - _DAY_MS))
-
-
 class Mover:
     """Moves messages from the queue into the store; one per thread, for it holds a lease."""
 
@@ -104,14 +94,12 @@ class Mover:
         queue: Queue,
         visibility_timeout_s: float,
         max_attempts: int = MAX_ATTEMPTS,
-        now_ms: Callable[[], int] = clock.now_ms,
     ) -> None:
         self._etcd = etcd
         self._keys = keys
         self._queue = queue
         self._lease = Lease(etcd, visibility_timeout_s)
         self._max_attempts = max_attempts
-        self._now_ms = now_ms
 
     def move(self, messages: Sequence[ReadyMessage], by: str = "") -> Done:
         """Claim and move one group of plan_moves; `by` is the collector that takes them by listing.
@@ -183,7 +171,7 @@ class Mover:
 
     def _store(self, claims: list[Claim], tables: list[pa.Table]) -> Done:
         table = collapse(concat(tables))
-        segment = build_segment(table, day=decide_day(claims[0].message.day, self._now_ms()))
+        segment = build_segment(table, day=claims[0].message.day)
         if segment is None and len(claims) > 1:
             middle = len(claims) // 2
             done = self._store(claims[:middle], tables[:middle])

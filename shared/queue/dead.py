@@ -131,7 +131,7 @@ class DeadLetters:
         day = ingestion_day(now_ms)
         messages = [
             ReadyMessage(
-                id=m.id, bytes=m.bytes, rows=m.rows, attempts=0, revision=0, replay_day=day
+                id=m.id, bytes=m.bytes, rows=m.rows, attempts=0, revision=0, filed_day=day
             )
             for m in (x.message for x in letters)
         ]  # fmt: skip

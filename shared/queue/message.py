@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -23,8 +23,8 @@ class ReadyMessage:
     attempts: int
     #: The revision of its ready key: a claim that was told another one fails.
     revision: int
-    #: The UTC day, YYYYMMDD, on which it was replayed as a dead letter; empty where it never was one.
-    replay_day: str = ""
+    #: The UTC day, YYYYMMDD, it is filed under where that is not its upload's: replayed, or long in coming.
+    filed_day: str = ""
 
     @property
     def upload_id(self) -> str:
@@ -40,9 +40,13 @@ class ReadyMessage:
     def day(self) -> str:
         """The day its records are stored under, which retention goes by.
 
-        That of the upload, or of the replay: else what is replayed late would be swept at once.
+        That of the upload, or a later one: else what is replayed late would be swept at once.
         """
-        return self.replay_day or ingestion_day(self.received_ms)
+        return self.filed_day or ingestion_day(self.received_ms)
+
+    def filed_from(self, day: str) -> ReadyMessage:
+        """Return the message, filed under a day if its own is earlier."""
+        return self if self.day >= day else replace(self, filed_day=day)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +68,8 @@ def describe(message: ReadyMessage) -> dict[str, Any]:
         "attempts": message.attempts,
         "revision": message.revision,
     }
-    if message.replay_day:
-        described["day"] = message.replay_day
+    if message.filed_day:
+        described["day"] = message.filed_day
     return described
 
 
@@ -74,8 +78,8 @@ def build_ready(message: ReadyMessage, *, attempts: int, by: int = 0) -> bytes:
     value: dict[str, Any] = {"bytes": message.bytes, "rows": message.rows, "attempts": attempts}
     if by:
         value["by"] = by
-    if message.replay_day:
-        value["day"] = message.replay_day
+    if message.filed_day:
+        value["day"] = message.filed_day
     return orjson.dumps(value)
 
 
@@ -88,7 +92,7 @@ def parse_ready(message: str, value: bytes, revision: int) -> ReadyMessage:
         rows=fields["rows"],
         attempts=fields["attempts"],
         revision=revision,
-        replay_day=fields.get("day", ""),
+        filed_day=fields.get("day", ""),
     )
 
 
@@ -115,7 +119,7 @@ def parse_bell(value: bytes, revision: int) -> list[ReadyMessage]:
             rows=m["rows"],
             attempts=m["attempts"],
             revision=m.get("revision", revision),
-            replay_day=m.get("day", ""),
+            filed_day=m.get("day", ""),
         )
         for m in orjson.loads(value)["messages"]
     ]

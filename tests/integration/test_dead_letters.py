@@ -62,7 +62,7 @@ def test_a_replayed_one_is_as_new_and_enters_today(queue, letters, etcd, keys):
     lease.give_back()
     store = Store(etcd, keys)
     [group] = plan_moves(queue.list_ready())
-    assert Mover(etcd, keys, queue, 30, now_ms=lambda: 0).move(group).messages == 1
+    assert Mover(etcd, keys, queue, 30).move(group).messages == 1
     [segment] = store.index().segments
     assert segment.day == ingestion_day(REPLAY_MS)
     [table] = store.read([segment])

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from functions.collect.drain import Drain
+from functions.collect.events import decide_earliest_day
 from functions.collect.move import Mover
 from shared.config import Settings
 from shared.errors import NotFound
@@ -46,7 +47,7 @@ class Pipeline:
         self.store = Store(etcd, keys)
         self.gpus = Gpus(self.store)
         self.compactor = Compactor(etcd, keys, Store(etcd, keys, 0), lambda: NOW_MS)
-        self.drain = Drain(queue, lambda: Mover(etcd, keys, queue, 5, now_ms=lambda: 0), 1)
+        self.drain = Drain(queue, lambda: Mover(etcd, keys, queue, 5), 1)
         self.undo = Undo(etcd, keys, Store(etcd, keys, 0), lambda: NOW_MS)
 
     def upload(self, *tables, at_ms=NOW_MS, move=True):
@@ -300,9 +301,9 @@ def test_retention_takes_whole_days_of_ingestion(pipeline):
     pipeline.check_keys()
 
 
-def test_what_waited_longer_than_retention_is_not_swept_as_it_comes(pipeline, etcd, keys, queue):
+def test_what_waited_longer_than_retention_is_not_swept_as_it_comes(pipeline, etcd, keys):
     pipeline.upload(rows(["GPU-a"], [1], lambda _u, s: s), at_ms=NOW_MS - 30 * DAY_MS, move=False)
-    Drain(queue, lambda: Mover(etcd, keys, queue, 5, now_ms=lambda: NOW_MS), 1).take_all(10)
+    pipeline.drain.take_all(10, decide_earliest_day(NOW_MS + 9 * DAY_MS, NOW_MS))
     retention = Retention(etcd, keys, pipeline.store, "7d")
     assert [d.day for d in retention.survey(NOW_MS)] == ["20240114"]
     retention.sweep(NOW_MS)

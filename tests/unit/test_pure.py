@@ -30,7 +30,7 @@ from shared.queue.message import build_bell
 DAY_MS = 86_400_000
 
 
-def message(n, *, size=1000, attempts=0, received_ms=1_700_000_000_000, replay_day=""):
+def message(n, *, size=1000, attempts=0, received_ms=1_700_000_000_000, filed_day=""):
     upload = f"{received_ms:012x}-aaaaaaaaaaaa"
     return ReadyMessage(
         id=message_id(upload, n),
@@ -38,7 +38,7 @@ def message(n, *, size=1000, attempts=0, received_ms=1_700_000_000_000, replay_d
         rows=1,
         attempts=attempts,
         revision=n,
-        replay_day=replay_day,
+        filed_day=filed_day,
     )
 
 
@@ -66,7 +66,7 @@ def test_a_move_stays_within_one_ingestion_day():
 
 
 def test_a_replayed_message_is_of_the_day_of_its_replay():
-    old, replayed = message(0), message(1, replay_day="20240105")
+    old, replayed = message(0), message(1, filed_day="20240105")
     assert (old.day, replayed.day) == ("20231114", "20240105")
     assert [len(group) for group in plan_moves([old, replayed])] == [1, 1]
     dealer = Dealer()
