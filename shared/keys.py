@@ -91,8 +91,11 @@ def is_message_id(text: object) -> bool:
 
 
 def is_day(text: object) -> bool:
-    """Tell whether a value has the form of an ingestion day, YYYYMMDD."""
-    return isinstance(text, str) and text.isascii() and text.isdigit() and len(text) == 8  # noqa: PLR2004
+    """Tell whether a value is an ingestion day, YYYYMMDD."""
+    try:
+        return datetime.strptime(str(text), "%Y%m%d").strftime("%Y%m%d") == text  # noqa: DTZ007
+    except ValueError:
+        return False
 
 
 def ingestion_day(received_ms: int) -> str:

@@ -104,8 +104,9 @@ class Undo:
         mark = self._read_mark(upload_id)
         if not mark:
             self.look_for(upload_id)
-            mark = {"state": "deleting", "at_ms": self._now_ms(), "rows": 0}
-            self._write_mark(upload_id, mark)
+            mark = {"at_ms": self._now_ms(), "rows": 0}
+        mark["state"] = "deleting"
+        self._write_mark(upload_id, mark)
         return self._go_on(upload_id, mark, time.monotonic() + budget_s)
 
     def look_for(self, upload_id: str) -> None:
@@ -154,6 +155,7 @@ class Undo:
             outputs = build_run(rest, day=segment.day, level=level, expected_bytes=size)
             if replace(self._etcd, self._keys, [segment], outputs, self._now_ms()):
                 out.add(_rows_of(table, upload_id, own=True))
+            # Else it was folded or adopted meanwhile: the next pass finds what it has become.
             if time.monotonic() > deadline:
                 return False
         return True
@@ -161,14 +163,15 @@ class Undo:
     def _iter_holding(self, upload_id: str) -> Iterator[tuple[SegmentInfo, pa.Table]]:
         """Yield segments with rows of an upload, until a whole pass over the index finds none that is new.
 
-        The receiver may replace them as they come.
+        The receiver may replace them as they come. One that was adopted is the same by its id, but stands in
+        the index anew: it is looked at again.
         """
-        seen: set[str] = set()
+        seen: set[tuple[str, int]] = set()
         while True:
             found = [
                 s
                 for s in self._store.index().segments
-                if s.min_upload <= upload_id <= s.max_upload and s.id not in seen
+                if s.min_upload <= upload_id <= s.max_upload and (s.id, s.revision) not in seen
             ]
             if not found:
                 return
@@ -177,7 +180,7 @@ class Undo:
                     payload = self._store.read_payload(segment)
                 except SegmentGone:
                     break
-                seen.add(segment.id)
+                seen.add((segment.id, segment.revision))
                 if holds_upload(payload, upload_id):
                     yield segment, decode(payload)
 

@@ -59,12 +59,12 @@ class Housekeeping:
             event_ms: When the source of the tick says it is, by a clock that is not ours.
 
         Raises:
-            PipelineError: A part failed, the first of those that did; the others were done.
+            Exception: A part failed, the first of those that did; the others were done.
         """
         now_ms = self._now_ms()
         now = tick(self._read_clock(), now_ms, self._etcd.status().revision, event_ms)
         sweep = self._retention.sweep_unattended if event_ms is None else self._retention.sweep
-        failed: list[PipelineError] = []
+        failed: list[Exception] = []
         for part in (
             lambda: self._keep_up(now),
             lambda: self._sweep_if(may_sweep(now, now_ms), sweep),
@@ -77,6 +77,9 @@ class Housekeeping:
                 part()
             except PipelineError as exc:
                 log.warning("a part of the tick failed: %s", exc, extra={"action": "tick_failed"})
+                failed.append(exc)
+            except Exception as exc:
+                log.exception("a part of the tick has a defect", extra={"action": "tick_failed"})
                 failed.append(exc)
         if failed:
             raise failed[0]

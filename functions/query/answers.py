@@ -8,13 +8,14 @@ GPU and that time, whatever else is uploaded meanwhile.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 
 from flask import Response
 
 from shared.http import stream_response
 from shared.store.read import Cache
 
+JSON = "application/json"
 #: Bytes kept of all answers, and of one: a longer one is streamed, and made anew each time.
 BUDGET_BYTES = 32 * 1024 * 1024
 MOST_BYTES = 1024 * 1024
@@ -26,24 +27,25 @@ class Answers:
     def __init__(self) -> None:
         self._kept: Cache[bytes] = Cache(BUDGET_BYTES, len)
 
-    def answer(self, question: Hashable, content_type: str, make: Callable[[], Iterable[bytes]]) -> Response:
-        """Answer with what is kept for a question, else with what `make` yields.
+    def find(self, question: Hashable) -> Response | None:
+        """Return the answer that is kept for a question, which is all that it depends on."""
+        kept = self._kept.get(repr(question))
+        return None if kept is None else Response(kept, 200, content_type=JSON)
+
+    def answer(self, question: Hashable, pieces: Iterator[bytes], is_of: Callable[[], bool]) -> Response:
+        """Answer with pieces, and keep them where they are few.
 
         Args:
             question: All that the answer depends on.
-            content_type: Of the answer.
-            make: Yields the answer's pieces. What it raises before MOST_BYTES were made, is raised.
+            pieces: Of JSON. What they raise before MOST_BYTES were made, is raised.
+            is_of: Asked at the end, whether what was made really is of the question.
         """
-        name = repr(question)
-        kept = self._kept.get(name)
-        if kept is not None:
-            return Response(kept, 200, content_type=content_type)
-        pieces = iter(make())
         body, whole = _take(pieces)
         if not whole:
-            return stream_response(itertools.chain([body], pieces), content_type)
-        self._kept.put(name, body)
-        return Response(body, 200, content_type=content_type)
+            return stream_response(itertools.chain([body], pieces), JSON)
+        if is_of():
+            self._kept.put(repr(question), body)
+        return Response(body, 200, content_type=JSON)
 
 
 def _take(pieces: Iterator[bytes]) -> tuple[bytes, bool]:

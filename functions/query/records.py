@@ -51,24 +51,49 @@ def find_segments(store: Store, uuid: str, window: Window) -> list[SegmentInfo]:
     return [s for s in store.index().segments if s.min_uuid <= uuid <= s.max_uuid and window.overlaps(s)]
 
 
+class GpuRecords:
+    """The resolved records of one GPU, ordered by time, a chunk at a time; iterate once."""
+
+    def __init__(
+        self, store: Store, uuid: str, window: Window, segments: list[SegmentInfo] | None = None
+    ) -> None:
+        """Make them; `segments` is what `find_segments` found, where it was asked already."""
+        self._store = store
+        self._uuid = uuid
+        self._window = window
+        self._segments = segments
+        #: Whether they are of other segments than those given: one of these was folded meanwhile.
+        self.retaken = False
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        """Yield the chunks.
+
+        Raises:
+            OutrunByCompaction: The segments went faster than they could be read.
+        """
+        start, segments = self._window.start_ms, self._segments
+        for _ in range(MOST_TRIES):
+            now = Window(start_ms=start, end_ms=self._window.end_ms)
+            if segments is None:
+                segments = find_segments(self._store, self._uuid, now)
+            try:
+                for part in _sweep(self._store, segments, self._uuid, now):
+                    yield part
+                    start = int(part.column("timestamp")[-1].cast(pa.int64()).as_py()) + 1
+            except SegmentGone:
+                segments, self.retaken = None, True
+                continue
+            return
+        raise OutrunByCompaction
+
+
 def iter_gpu(store: Store, uuid: str, window: Window) -> Iterator[pa.Table]:
     """Yield the resolved records of one GPU, ordered by time."""
-    start = window.start_ms
-    for _ in range(MOST_TRIES):
-        now = Window(start_ms=start, end_ms=window.end_ms)
-        segments = find_segments(store, uuid, now)
-        try:
-            for part in _sweep(store, segments, uuid, now):
-                yield part
-                start = int(part.column("timestamp")[-1].cast(pa.int64()).as_py()) + 1
-        except SegmentGone:
-            continue
-        return
-    raise OutrunByCompaction
+    return iter(GpuRecords(store, uuid, window))
 
 
 def _sweep(store: Store, segments: list[SegmentInfo], uuid: str, window: Window) -> Iterator[pa.Table]:
-    segments.sort(key=lambda s: s.min_ms)
+    segments = sorted(segments, key=lambda s: s.min_ms)
     held: list[pa.Table] = []
     for segment, table in zip(segments, store.read_gpu(segments, uuid), strict=True):
         if sum(t.num_rows for t in held) >= CHUNK_ROWS:

@@ -64,11 +64,12 @@ def _field_names(table: pa.Table) -> list[str]:
 
 def _to_json(values: pa.Array) -> pa.Array:
     """Write each value as JSON; values that come again, as most do, are written once."""
-    if pa.types.is_dictionary(values.type):
-        words = [orjson.dumps(word) for word in values.dictionary.to_pylist()]
-    else:
+    if not pa.types.is_dictionary(values.type):
         values = values.dictionary_encode()
+    if pa.types.is_floating(values.dictionary.type):
         words = orjson.dumps(to_list(values.dictionary))[1:-1].split(b",")
+    else:
+        words = [orjson.dumps(word) for word in values.dictionary.to_pylist()]
     null = len(words)
     return pa.array([*words, b"null"], pa.binary()).take(values.indices.fill_null(null))
 

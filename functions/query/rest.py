@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from flask import Request, Response
 
 from functions.query.answers import Answers
-from functions.query.records import Window, find_segments, iter_gpu, iter_many, limited
+from functions.query.records import GpuRecords, Window, find_segments, iter_many, limited
 from functions.query.render import iter_envelope, render_gpus
 from shared.errors import Conflict, InvalidInput, NotFound
 from shared.http import Route, data_response, parse_count, stream_response
@@ -124,17 +124,20 @@ class Rest:
         hostname = request.args.get("hostname")
         uuid = gpu if hostname is None and not gpu.isdigit() else self._resolve(gpu, hostname)
         store = self._store()
-
-        def make() -> Iterator[bytes]:
-            parts = limited(iter_gpu(store, uuid, window), limit)
-            first = next(parts, None)
-            if first is None:
-                self._resolve(uuid, None)
-                return iter_envelope(())
-            return iter_envelope(itertools.chain([first], parts))
-
-        segments = tuple(s.id for s in find_segments(store, uuid, window))
-        return self._answers.answer((uuid, window, limit, segments), "application/json", make)
+        segments = find_segments(store, uuid, window)
+        question = (uuid, window, limit, tuple(s.id for s in segments))
+        kept = self._answers.find(question)
+        if kept is not None:
+            return kept
+        records = GpuRecords(store, uuid, window, segments)
+        parts = limited(records, limit)
+        first = next(parts, None)
+        if first is None:
+            # Whether there is such a GPU is another question, and no answer is kept to it.
+            self._resolve(uuid, None)
+            return _stream(iter(()))
+        pieces = iter_envelope(itertools.chain([first], parts))
+        return self._answers.answer(question, pieces, lambda: not records.retaken)
 
     def _telemetry(self, request: Request) -> Response:
         window = parse_window(request)

@@ -19,7 +19,7 @@ from shared.store.inventory import encode_inventory, take_inventory
 from shared.store.lock import held
 from shared.store.read import SegmentGone, Store
 from shared.store.replace import MOST_OUTPUTS, adopt, replace
-from shared.store.segment import SegmentInfo
+from shared.store.segment import MAX_SEGMENT_BYTES, SegmentInfo
 from shared.store.write import TARGET_BYTES, Segment, build_run
 
 log = logging.getLogger(__name__)
@@ -92,17 +92,24 @@ class Compactor:
         if outputs is None:
             done.lost += 1
             return
+        if step.kind == "fold" and outputs >= len(step.inputs) and all(s.level for s in step.inputs):
+            # They were of one size and are so again: not to be tried once more in this run.
+            done.lost = _MOST_LOST
         done.steps += 1
         done.inputs += len(step.inputs)
         done.outputs += outputs
 
     def _adopt(self, step: Step) -> int | None:
-        pairs = []
+        """Adopt as many as have inventories that fit into one transaction; the others come next."""
+        pairs: list[tuple[SegmentInfo, Segment]] = []
+        size = 0
         for info, table in zip(step.inputs, self._store.read(step.inputs), strict=True):
             inventory = encode_inventory(take_inventory(table))
-            pairs.append(
-                (info, Segment(info=changed(info, level=step.level), payload=b"", inventory=inventory))
-            )
+            size += len(inventory)
+            if pairs and size > MAX_SEGMENT_BYTES:
+                break
+            adopted = changed(info, level=step.level, size_bytes=info.size_bytes + len(inventory))
+            pairs.append((info, Segment(info=adopted, payload=b"", inventory=inventory)))
         return len(pairs) if adopt(self._etcd, self._keys, pairs) else None
 
     def _merge(self, step: Step) -> int | None:

@@ -16,7 +16,10 @@ _SAMPLE = 64
 
 
 def scale_exactly(values: pa.Array) -> tuple[pa.Array, int] | None:
-    """Turn doubles into (integers, scale) where integer / scale gives back every one of them exactly."""
+    """Turn doubles into (integers, scale) where integer / scale gives back every one of them exactly.
+
+    A negative zero comes back as zero.
+    """
     sample = values.drop_null()[:_SAMPLE]
     for scale in _SCALES:
         if _scaled(sample, scale) is not None:

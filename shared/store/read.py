@@ -137,6 +137,9 @@ class Store:
         if old.revision >= 0:
             # Every transaction that changes the index rings the bell.
             bell = self._etcd.read(Get(self._keys.store_bell))
+            if bell.revision < old.revision or (old.segments and not bell.items):
+                # Another etcd than before, or one that was restored: nothing that was known holds.
+                return self._start_afresh()
             if all(item.mod_revision <= old.revision for item in bell.items):
                 return Index(old.segments, bell.revision)
             answer = self._etcd.txn(
@@ -150,6 +153,13 @@ class Store:
                 return self._keep([*old.segments, *self._parse(added.items)], added.items, added.revision)
         full = self._etcd.read(Get(prefix, end))
         return self._keep(self._parse(full.items), full.items, full.revision)
+
+    def _start_afresh(self) -> Index:
+        with self._lock:
+            self._index, self._newest = Index((), -1), 0
+        for cache in (self._tables, self._payloads, self._slices):
+            cache.keep_only(set())
+        return self.index()
 
     def _parse(self, items: Iterable[KeyValue]) -> list[SegmentInfo]:
         """Read entries; those that are known already are not read again."""

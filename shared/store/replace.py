@@ -79,9 +79,12 @@ def _commit(
     outputs: Sequence[Segment],
     inputs: Sequence[SegmentInfo],
 ) -> bool:
-    """Do the transaction that counts, and tell whether it happened, now or at a try whose answer was lost."""
-    witness = Get((outputs[0].info if outputs else inputs[0]).index_key(keys), count_only=True)
-    answer = _repeat(etcd, compare, operations, [witness])
+    """Do the transaction that counts, and tell whether it happened, now or at a try whose answer was lost.
+
+    What it puts tells; where it puts nothing, that the payload is gone: an adopted segment keeps its own.
+    """
+    witness = outputs[0].info.index_key(keys) if outputs else keys.segment(inputs[0].id)
+    answer = _repeat(etcd, compare, operations, [Get(witness, count_only=True)])
     return answer.succeeded or (answer.reads[0].count > 0) is bool(outputs)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
+from typing import Any
 
 import orjson
 
@@ -20,12 +21,14 @@ from shared.etcd import Compare, Delete, Etcd, Get, KeyValue, Operation
 from shared.keys import Keys, ingestion_day, upload_prefix_of
 from shared.store.read import Store
 from shared.store.segment import SegmentInfo
-from shared.store.write import delete_operations, ring
+from shared.store.write import delete_operations, ring, still_there
 
 _DAY_MS = 86_400_000
 #: Segments that one transaction deletes, three keys each.
 _AT_ONCE = 40
 _PAGE = 500
+#: Transactions that others were faster than, after which the rest is left to the next tick.
+_MOST_LOST = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,11 +98,13 @@ class Retention:
         """Delete what has expired; returns what was there. Killed at any point, the next call goes on."""
         cutoff = decide_cutoff(self._retention, now_ms)
         expired = [day for day in self.survey(now_ms) if day.expired]
-        for day, segments in _by_day(self._store.index().segments):
-            if day < cutoff:
-                for start in range(0, len(segments), _AT_ONCE):
-                    group = segments[start : start + _AT_ONCE]
-                    self._etcd.txn([], [*delete_operations(self._keys, group), ring(self._keys)])
+        lost = 0
+        while gone := [s for s in self._store.index().segments if s.day < cutoff][:_AT_ONCE]:
+            # Where one of them was folded or adopted meanwhile, nothing happens, and the index has it anew.
+            operations = [*delete_operations(self._keys, gone), ring(self._keys)]
+            lost += not self._etcd.txn(still_there(self._keys, gone), operations).succeeded
+            if lost > _MOST_LOST:
+                break
         if cutoff:
             self._sweep_uploads(cutoff)
         return expired
@@ -122,7 +127,7 @@ class Retention:
         for prefix in (self._keys.uploads_prefix, self._keys.deleted_prefix):
             start, end = prefix, prefix + upload_prefix_of(before_ms)
             while items := self._etcd.read(Get(start, end, _PAGE)).items:
-                old = [i for i in items if orjson.loads(i.value).get("imported_at", 0) < before_ms]
+                old = [i for i in items if _is_old(orjson.loads(i.value), before_ms)]
                 for place in range(0, len(old), _AT_ONCE):
                     self._delete(old[place : place + _AT_ONCE])
                 start = items[-1].key + "\0"
@@ -131,6 +136,12 @@ class Retention:
         there = [Compare(i.key, "mod", "=", i.mod_revision) for i in items]
         gone: list[Operation] = [Delete(i.key) for i in items]
         self._etcd.txn(there, gone)
+
+
+def _is_old(value: dict[str, Any], before_ms: int) -> bool:
+    """Tell whether a record or mark may be forgotten: not what came later, nor an undoing that goes on."""
+    later = max(value.get("imported_at", 0), value.get("at_ms", 0))
+    return later < before_ms and value.get("state") != "deleting"
 
 
 def _by_day(segments: Iterable[SegmentInfo]) -> list[tuple[str, list[SegmentInfo]]]:

@@ -43,6 +43,7 @@ class SegmentInfo:
     min_upload: str
     max_upload: str
     rows: int
+    #: Of the payload and, from level 1 on, the inventory.
     size_bytes: int
     #: Distinct GPUs inside; 0 where an entry of an older version does not say.
     gpus: int = 0

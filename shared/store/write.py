@@ -45,7 +45,8 @@ def build_segment(table: pa.Table, *, day: str, level: int = 0) -> Segment | Non
     payload = encode_within(table, MAX_SEGMENT_BYTES - len(inventory))
     if payload is None:
         return None
-    info = describe(table, day=day, level=level, size=len(payload))
+    # With its inventory, which of many GPUs with few records each is as large as the payload.
+    info = describe(table, day=day, level=level, size=len(payload) + len(inventory))
     return Segment(info=info, payload=payload, inventory=inventory)
 
 
