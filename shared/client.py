@@ -37,6 +37,8 @@ _UPLOAD_IDLE_S = 300.0
 
 #: Uploads that one answer lists.
 PAGE = 200
+#: States of an upload whose rows are gone, or going.
+UNDONE = ("deleting", "deleted")
 ARROW_TYPE = "application/vnd.apache.arrow.stream"
 
 _DATA = re.compile(r'"data"\s*:\s*\[')
@@ -120,7 +122,7 @@ class Client:
         with body:
             return self.post(
                 "/api/v1/csv/upload",
-                _iter_blocks(body, on_progress),
+                _iter_blocks(body, file, on_progress),
                 {"Content-Type": "text/csv", **length},
                 filename=file.name,
             )
@@ -226,7 +228,7 @@ class Client:
             raise Transient(f"nothing answers at {self.url}: is `gpu-telemetry up` running?") from exc
         except urllib3.exceptions.ConnectTimeoutError as exc:
             raise Transient(f"{self.url} cannot be reached") from exc
-        except urllib3.exceptions.LocationParseError as exc:
+        except urllib3.exceptions.LocationValueError as exc:
             raise BadConfig(f"{self.url!r} is not an address: expected http://host:port") from exc
         except urllib3.exceptions.TimeoutError as exc:
             raise Transient(f"{self.url} stopped answering") from exc
@@ -234,12 +236,30 @@ class Client:
             raise Transient(f"{self.url} broke the connection before its answer was complete") from exc
 
 
+def quote_id(given: str) -> str:
+    """Quote an id for a path.
+
+    Raises:
+        InvalidInput: The path would lead elsewhere: to all there are, or to what is above.
+    """
+    if given in ("", ".", ".."):
+        raise InvalidInput(f"{given!r} is not an id: name the one that is meant")
+    return quote(given, safe="")
+
+
 def _upload_path(upload_id: str) -> str:
-    return f"/api/v1/uploads/{quote(upload_id, safe='')}"
+    return f"/api/v1/uploads/{quote_id(upload_id)}"
 
 
-def _iter_blocks(file: BinaryIO, on_progress: Callable[[int], None]) -> Iterator[bytes]:
-    while block := file.read(BLOCK_BYTES):
+def _iter_blocks(body: BinaryIO, file: Path, on_progress: Callable[[int], None]) -> Iterator[bytes]:
+    while True:
+        try:
+            block = body.read(BLOCK_BYTES)
+        except OSError as exc:
+            # urllib3 would take it for a failure of the connection.
+            raise InvalidInput(f"{file} cannot be read: {exc.strerror or exc}") from exc
+        if not block:
+            return
         on_progress(len(block))
         yield block
 

@@ -32,7 +32,10 @@ def parse_bytes(text: str) -> int:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text)
     if match is None or match[2].lower() not in _UNITS:
         raise ValueError("expected a size such as 2GiB, 500MB or a number of bytes")
-    return int(float(match[1]) * _UNITS[match[2].lower()])
+    size = float(match[1]) * _UNITS[match[2].lower()]
+    if size >= 2**63:
+        raise ValueError("expected a size below 8 EiB")
+    return int(size)
 
 
 def parse_duration_s(text: str) -> float:

@@ -190,7 +190,9 @@ class Service:
 
     def _route(self, request: Request) -> Response:
         method = "GET" if request.method == "HEAD" else request.method
-        parts = request.path.strip("/").split("/")
+        # A slash too many is forgiven where nothing is changed: `DELETE /things/` must not mean all things.
+        path = request.path.strip("/") if method == "GET" else request.path.removeprefix("/")
+        parts = path.split("/")
         allowed = []
         for route in self._routes:
             found = route.match(parts)

@@ -3,9 +3,10 @@
 GET    /dead              those there are: ?limit= and ?after=<id>
 GET    /dead/{id}         one of them, with what can be read of it
 POST   /dead/{id}/replay  back into the queue, with no attempts counted
-POST   /dead/replay       all of them, up to ?limit=
+POST   /dead/replay?all=true
+                          all of them, up to &limit=
 DELETE /dead/{id}         gone for ever
-DELETE /dead              all of them, up to ?limit=
+DELETE /dead?all=true     all of them, up to &limit=
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ def build_routes(letters: Callable[[], DeadLetters]) -> list[Route]:
         return data_response({"id": id, "replayed": 1})
 
     def replay_all(request: Request) -> Response:
+        _require_all(request)
         replayed, left = letters().replay_all(_read_limit(request, _AT_ONCE), clock.now_ms())
         return data_response({"replayed": replayed, "left": left})
 
@@ -62,17 +64,24 @@ def build_routes(letters: Callable[[], DeadLetters]) -> list[Route]:
         return data_response({"id": id, "dropped": 1})
 
     def drop_all(request: Request) -> Response:
+        _require_all(request)
         dropped, left = letters().drop_all(_read_limit(request, _AT_ONCE))
         return data_response({"dropped": dropped, "left": left})
 
     return [
         Route("GET", "/dead", list_, ("limit", "after")),
-        Route("DELETE", "/dead", drop_all, ("limit",)),
-        Route("POST", "/dead/replay", replay_all, ("limit",)),
+        Route("DELETE", "/dead", drop_all, ("all", "limit")),
+        Route("POST", "/dead/replay", replay_all, ("all", "limit")),
         Route("GET", "/dead/{id}", show),
         Route("DELETE", "/dead/{id}", drop),
         Route("POST", "/dead/{id}/replay", replay),
     ]
+
+
+def _require_all(request: Request) -> None:
+    """Refuse what would be done to all dead letters because an id was left out."""
+    if request.args.get("all") != "true":
+        raise InvalidInput("this is about all dead letters: say ?all=true, or name one", parameter="all")
 
 
 def _read_limit(request: Request, default: int) -> int:

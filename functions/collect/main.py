@@ -16,6 +16,7 @@ from functions.collect.events import MESSAGES_TYPE, Event, decide_earliest_day, 
 from functions.collect.housekeeping import Housekeeping
 from functions.collect.move import Done, Mover
 from shared import clock
+from shared.errors import Transient
 from shared.http import EtcdHolder, Route, Service, data_response, start
 from shared.keys import Keys
 from shared.queue import Queue
@@ -75,9 +76,15 @@ def _take(event: Event) -> Done:
             _housekeeping().compactor.fold_some()
         return done
     try:
-        return _drain().take_all(BUDGET_S, earliest_day)
-    finally:
+        done = _drain().take_all(BUDGET_S, earliest_day)
+    except Transient:
+        raise  # etcd is away: the house would only wait for it again
+    except Exception:
+        # Above all where there is no space: it is the tick that makes some.
         _housekeeping().tick(event.at_ms)
+        raise
+    _housekeeping().tick(event.at_ms)
+    return done
 
 
 def _log(done: Done, kind: str) -> None:

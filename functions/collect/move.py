@@ -16,15 +16,17 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from shared import clock
 from shared.errors import Conflict, Corrupt, NoSpace, PipelineError, Transient
-from shared.etcd import Etcd, Get
+from shared.etcd import Compare, Etcd, Get, Put, prefix_end
 from shared.keys import Keys
 from shared.messages import NewerMessage, decode_message
 from shared.queue import MAX_MESSAGES_PER_CLAIM, Claim, Lease, Queue, ReadyMessage, Tally
-from shared.records import collapse, concat
+from shared.records import chunk, collapse, concat
 from shared.store.segment import MAX_SEGMENT_BYTES
 from shared.store.write import Segment, build_segment, put_operations
 
@@ -184,6 +186,7 @@ class Mover:
             return done
         if not self._commit(claims, segment):
             return self._lost(claims)
+        self._reopen_undone(claims, table)
         return Done(
             transactions=1,
             messages=len(claims),
@@ -191,6 +194,23 @@ class Mover:
             segments=1,
             bytes=segment.info.size_bytes,
         )
+
+    def _reopen_undone(self, claims: Sequence[Claim], table: pa.Table) -> None:
+        """Have uploads undone once more of which an import brought rows back; a tick does it.
+
+        Asked after the move: an upload that is undone later finds these rows by itself.
+        """
+        own = {c.message.upload_id for c in claims}
+        moved = set(pc.unique(chunk(table, "upload_id").dictionary).to_pylist())
+        if moved <= own:
+            return
+        for item in self._etcd.read(
+            Get(self._keys.deleted_prefix, prefix_end(self._keys.deleted_prefix))
+        ).items:
+            mark = orjson.loads(item.value)
+            if item.key.removeprefix(self._keys.deleted_prefix) in moved and mark["state"] == "deleted":
+                there = Compare(item.key, "mod", "=", item.mod_revision)
+                self._etcd.txn([there], [Put(item.key, orjson.dumps({**mark, "state": "deleting"}))])
 
     def _commit(self, claims: Sequence[Claim], segment: Segment) -> bool:
         """Do the move; False where a claim is no longer mine, and then nothing happened.

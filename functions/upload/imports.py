@@ -100,12 +100,12 @@ class Imports:
         return data_response({**record, "duration_ms": round((time.monotonic() - began) * 1000, 1)})
 
     def _post_uploads(self, request: Request) -> Response:
-        records = parse_records(_read_all(request))
-        now_ms = clock.now_ms()
+        self._gate().check()
+        records = parse_records(_read_all(request), clock.now_ms())
         put = 0
-        for record in records:
-            key = self._keys.upload(record["upload_id"])
-            value = orjson.dumps({**record, "imported": True, "imported_at": now_ms})
+        for upload_id, value in records:
+            self._gate().admit(len(value))
+            key = self._keys.upload(upload_id)
             put += self._etcd().txn([absent(key)], [Put(key, value)]).succeeded
         log.info("%d records of uploads imported", put, extra={"action": "imported_uploads"})
         return data_response({"put": put, "present": len(records) - put})
@@ -119,8 +119,8 @@ def _read_all(request: Request) -> bytes:
     return b"".join(pieces)
 
 
-def parse_records(data: bytes) -> list[dict[str, Any]]:
-    """Read records of uploads, one JSON object a line, as an export has them.
+def parse_records(data: bytes, now_ms: int) -> list[tuple[str, bytes]]:
+    """Read records of uploads, one JSON object a line, as an export has them; returns ids and what is put.
 
     Raises:
         InvalidInput: One is not; names the line, and what would be right.
@@ -139,7 +139,11 @@ def parse_records(data: bytes) -> list[dict[str, Any]]:
         wrong = find_wrong_field(record)
         if wrong:
             raise InvalidInput(f"line {number} is not the record of an upload: {wrong}", line=number)
-        out.append(record)
+        try:
+            value = orjson.dumps({**record, "imported": True, "imported_at": now_ms})
+        except TypeError as exc:
+            raise InvalidInput(f"line {number} cannot be kept: {exc}", line=number) from exc
+        out.append((record["upload_id"], value))
     if not out:
         raise NothingAccepted("there is no record of an upload in it")
     return out

@@ -44,6 +44,8 @@ class Reading:
     #: Zero or less: without a quota.
     quota_bytes: int
     space_alarm: bool
+    #: Dead letters: they keep their payloads until somebody decides.
+    dead: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +59,17 @@ class Decision:
 def decide_admission(now: Reading, limits: Limits) -> Decision:
     """Decide whether a publish is accepted: at once, after a delay, or not."""
     if now.space_alarm:
-        return Decision(refusal=NoSpace(f"etcd is over its quota and takes nothing more: {_FREE_SPACE}"))
+        return Decision(refusal=NoSpace(f"etcd is over its quota and takes nothing more: {_way_out(now)}"))
     refusal = _refuse_for_database(now) or _refuse_for_queue(now, limits)
     if refusal is not None:
         return Decision(refusal=refusal)
     fullness = max(now.messages / limits.messages, now.bytes / limits.bytes)
     return Decision(delay_s=MAX_DELAY_S * min(max(fullness * 2 - 1, 0.0), 1.0))
+
+
+def _way_out(now: Reading) -> str:
+    letters = f"replay or drop the {now.dead} dead letters, " if now.dead else ""
+    return letters + _FREE_SPACE
 
 
 def _refuse_for_database(now: Reading) -> PipelineError | None:
@@ -74,7 +81,7 @@ def _refuse_for_database(now: Reading) -> PipelineError | None:
     )
     details = {"database_bytes": now.database_bytes, "quota_bytes": now.quota_bytes}
     if not now.messages and now.empty_s >= FREEING_S:
-        return NoSpace(f"{fact}, and nothing waits to be moved: {_FREE_SPACE}", **details)
+        return NoSpace(f"{fact}, and nothing waits to be moved: {_way_out(now)}", **details)
     exc = Transient(f"{fact}: try again when what waits is moved and compacted", **details)
     exc.retry_after_s = DATABASE_RETRY_AFTER_S
     return exc

@@ -65,6 +65,7 @@ class Gauge:
             database_bytes=status.db_in_use_bytes,
             quota_bytes=quota_bytes,
             space_alarm=suspicious and self._etcd.has_space_alarm(),
+            dead=depth.dead,
         )
 
     def read_quota(self) -> int:

@@ -168,10 +168,14 @@ def test_over_http(collect, queue_of_collect, etcd):
     assert collect.call("POST", f"/dead/{bad}/replay")[1]["data"] == {"id": bad, "replayed": 1}
     assert collect.get("/dead")[1]["count"] == 0
     collect.call("POST", "/collect")
-    assert collect.call("POST", "/dead/replay?limit=5")[1]["data"] == {"replayed": 1, "left": 0}
+    assert collect.call("POST", "/dead/replay?all=true&limit=5")[1]["data"] == {"replayed": 1, "left": 0}
     collect.call("POST", "/collect")
+    for method, path in (("DELETE", "/dead"), ("POST", "/dead/replay")):
+        assert collect.call(method, path)[0] == 400
+        assert collect.call(method, path + "/")[0] in (400, 404, 405)
+    assert collect.call("DELETE", "/dead/")[0] == 404
     assert collect.call("DELETE", f"/dead/{bad}")[0] == 200
-    assert collect.call("DELETE", "/dead")[1]["data"] == {"dropped": 0, "left": 0}
+    assert collect.call("DELETE", "/dead?all=true")[1]["data"] == {"dropped": 0, "left": 0}
     for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/replay")):
         assert collect.call(method, f"/dead/{bad}{path}")[0] == 404
 
@@ -186,7 +190,7 @@ def test_a_good_one_is_shown_with_its_records(collect, queue_of_collect, etcd):
     )
     assert data["gpu_count"] == len(data["gpus"]) == 2
     assert data["records"][1]["timestamp"] == "1970-01-01T00:00:01Z"
-    assert collect.call("DELETE", "/dead")[1]["data"] == {"dropped": 1, "left": 0}
+    assert collect.call("DELETE", "/dead?all=true")[1]["data"] == {"dropped": 1, "left": 0}
 
 
 @pytest.mark.parametrize(

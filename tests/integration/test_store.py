@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import secrets
 
 import pyarrow as pa
 import pytest
@@ -336,3 +337,90 @@ def test_a_wrong_clock_sweeps_nothing_and_says_so(pipeline):
     house("wrong").tick()
     # Time has gone on.
     assert [r["uuid"] for r in pipeline.records()] == ["GPU-b"]
+
+
+class Interrupting:
+    """An etcd before whose n-th transaction something else happens."""
+
+    def __init__(self, etcd, at, happen):
+        self._etcd, self._left, self._happen = etcd, at, happen
+
+    def __getattr__(self, name):
+        return getattr(self._etcd, name)
+
+    def txn(self, *args, **kwargs):
+        self._left -= 1
+        if self._left == 0:
+            self._happen()
+        return self._etcd.txn(*args, **kwargs)
+
+
+@pytest.mark.parametrize("at", range(1, 9))
+@pytest.mark.parametrize("beside", [True, False])
+def test_an_upload_is_undone_whatever_is_adopted_meanwhile(pipeline, etcd, keys, at, beside):
+    wrong = rows(["GPU-a"], [1], lambda _u, s: s)
+    if beside:
+        pipeline.upload(rows(["GPU-b"], [1], lambda _u, s: s), move=False)
+    upload = pipeline.upload(wrong, move=False)
+    pipeline.drain.take_all(10)
+    between = Interrupting(etcd, at, lambda: pipeline.compactor.compact(10))
+    undone = Undo(between, keys, Store(etcd, keys, 0), lambda: NOW_MS).delete(upload)
+    assert undone.state == "deleted"
+    assert [r["uuid"] for r in pipeline.records()] == ["GPU-b"] * beside
+    pipeline.check_keys()
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_a_sweep_takes_no_payload_from_a_segment_that_was_adopted_meanwhile(pipeline, etcd, keys, at):
+    pipeline.upload(rows(["GPU-a"], [1], lambda _u, s: s), at_ms=NOW_MS - 9 * DAY_MS)
+    between = Interrupting(etcd, at, lambda: pipeline.compactor.compact(10))
+    Retention(between, keys, Store(etcd, keys, 0), "7d").sweep(NOW_MS)
+    assert pipeline.records() == []
+    pipeline.check_keys()
+
+
+def test_a_sweep_keeps_the_mark_of_an_undoing_that_goes_on(pipeline, etcd, keys):
+    old = pipeline.upload(rows(["GPU-a"], [1], lambda _u, s: s), at_ms=NOW_MS - 9 * DAY_MS, move=False)
+    pipeline.drain.take_all(10, decide_earliest_day(NOW_MS, NOW_MS))
+    assert pipeline.undo.delete(old, budget_s=-1).state == "deleting"
+    Retention(etcd, keys, pipeline.store, "7d").sweep(NOW_MS)
+    assert pipeline.undo.go_on(10) == 1
+    assert pipeline.records() == []
+
+
+def test_many_gpus_with_a_record_each_are_folded_and_come_to_rest(pipeline):
+    """Their inventories are as large as their records, and do not all fit into one transaction."""
+    names = [f"GPU-{secrets.token_hex(16)}" for _ in range(40_000)]
+    for part in range(4):
+        pipeline.upload(rows(names[part * 10_000 : part * 10_000 + 10_000], [part], lambda _u, s: s))
+    assert pipeline.compactor.compact(20).steps > 0
+    Compactor(
+        pipeline.etcd, pipeline.keys, Store(pipeline.etcd, pipeline.keys, 0), lambda: NOW_MS + DAY_MS
+    ).compact(20)
+    later = Compactor(pipeline.etcd, pipeline.keys, pipeline.store, lambda: NOW_MS + DAY_MS).compact(20)
+    assert later.steps <= 2
+    assert 0 not in pipeline.levels()
+    assert pipeline.gpus.read().num_rows == 40_000
+    pipeline.check_keys()
+
+
+def test_what_an_import_brings_back_of_an_undone_upload_goes_again(pipeline, etcd, keys, queue):
+    upload = pipeline.upload(rows(["GPU-a"], [1], lambda _u, s: s))
+    exported = pipeline.raw()
+    assert pipeline.undo.delete(upload).state == "deleted"
+    imported = new_upload_id(NOW_MS)
+    origin = Origin(upload_id=imported, received_ms=NOW_MS, cluster="default")
+    queue.publish(message_id(imported, 0), encode_message(exported, origin, 0), rows=1)
+    pipeline.drain.take_all(10)
+    assert len(pipeline.records()) == 1
+    assert pipeline.undo.go_on(10) == 1
+    assert pipeline.records() == []
+
+
+def test_an_index_of_another_etcd_is_forgotten(pipeline, etcd, keys):
+    pipeline.upload(rows(["GPU-a"], [1], lambda _u, s: s))
+    assert len(pipeline.store.index().segments) == 1
+    for name in (keys.index_prefix, keys.segment_prefix, keys.store_bell):
+        for item in etcd.read(Get(name, prefix_end(name))).items:
+            etcd.txn([], [Delete(item.key)])
+    assert pipeline.store.index().segments == ()

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+import json
+import math
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from functions.collect.dealer import GATHER_S, WINDOW, Dealer, decide_in_flight
 from functions.collect.events import build_messages, parse_messages
 from functions.collect.move import MAX_MOVE_BYTES, plan_moves
-from functions.query.render import format_times, to_list
+from functions.query.render import format_times, render_records, to_list
 from functions.query.rest import parse_time_ms
 from shared.config import Settings, parse_bytes, parse_duration_s, read_settings
 from shared.errors import BadConfig, Corrupt, InvalidInput
@@ -254,3 +258,35 @@ def test_arrays_become_the_same_lists(array):
     assert to_list(array) == array.to_pylist()
     assert to_list(array[1:]) == array[1:].to_pylist()
     assert to_list(array.take(pa.array(range(len(array) - 1, -1, -1), pa.int64()))) == array.to_pylist()[::-1]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.one_of(st.none(), st.text(max_size=8)),
+            st.one_of(st.none(), st.floats()),
+            st.one_of(st.none(), st.sampled_from(['a, "b"', "{}", "\\", "ü,"])),
+        ),
+        min_size=1,
+        max_size=8,
+    ),
+    st.booleans(),
+)
+def test_records_are_valid_json_whatever_they_hold(cells, encoded):
+    texts = {"hostname": [c[0] for c in cells], "modelname": [c[2] for c in cells]}
+    columns = {n: pa.array(v, pa.string()) for n, v in texts.items()}
+    if encoded:
+        columns = {n: v.dictionary_encode() for n, v in columns.items()}
+    numbers = [c[1] for c in cells]
+    table = pa.table({
+        "uuid": pa.array([f"GPU-{i}" for i in range(len(cells))]),
+        "timestamp": pa.array([1000 * i for i in range(len(cells))], pa.timestamp("ms", tz="UTC")),
+        "power_draw": pa.array(numbers, pa.float64()),
+        **columns,
+    })  # fmt: skip
+    found = json.loads(b"[" + render_records(table) + b"]")
+    for record, (host, number, model) in zip(found, cells, strict=True):
+        assert record["hostname"] == host
+        assert record.get("modelname") == model
+        finite = number is not None and math.isfinite(number)
+        assert record["power_draw"] == (number if finite else None)
