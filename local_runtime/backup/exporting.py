@@ -1,7 +1,9 @@
 """An export: part by part from query into Parquet files, so that a break costs one part.
 
-What a break leaves, wherever it comes: no manifest, and the export begins anew; or a manifest, which says
-which parts are done, and the export goes on. Every other file is worth nothing then and is deleted.
+What a break leaves, wherever it comes: no file but manifest.json.tmp, or a manifest without gpus.json, and
+the export begins anew; or both, and it goes on with the parts that the manifest does not call done. A folder
+with a manifest is an export's, and every file there that is named like one of its own but is none is deleted.
+In a folder without, nothing is.
 """
 
 from __future__ import annotations
@@ -48,18 +50,27 @@ Tell = Callable[[Progress], None]
 
 
 def begin_export(query: Client, folder: Path, *, part_rows: int, overwrite: bool) -> Manifest:
-    """Plan an export, or find the one that was begun in the folder.
+    """Plan an export, or find the one that was begun in the folder; the folder is to be locked.
+
+    Args:
+        query: Asked for the plan.
+        folder: Where it goes.
+        part_rows: About so many rows make a part.
+        overwrite: Begin anew where the folder holds an export.
 
     Raises:
         Conflict: The folder holds a finished export, or one of another pipeline.
-        InvalidInput: The folder holds something else.
+        InvalidInput: The folder holds something else, which stays whatever `overwrite` says.
         PipelineError: Query does not answer; what is in the folder stays.
     """
     ours, others = list_ours(folder) if folder.is_dir() else ([], [])
-    found = read_manifest(folder) if not overwrite else None
+    found = read_manifest(folder)
     if found is None:
-        if others and not overwrite:
+        # Nothing is written before the manifest: by its name alone a file is not an export's.
+        others += [file for file in ours if file.name != MANIFEST + TEMPORARY]
+        if others:
             raise InvalidInput(f"{folder} holds {others[0].name} and no export: name an empty folder")
+    if found is None or overwrite:
         return _begin_anew(query, folder, ours, part_rows)
     if found.finished_ms is not None:
         raise Conflict(f"{folder} holds a finished export: --overwrite makes it anew")
@@ -67,6 +78,8 @@ def begin_export(query: Client, folder: Path, *, part_rows: int, overwrite: bool
         raise Conflict(
             f"{folder} holds an export begun from {found.url}: go on with that --url, or --overwrite it"
         )
+    if not (folder / GPUS).is_file():
+        return _begin_anew(query, folder, ours, part_rows)
     for part in [p for p, files in found.done.items() if not all(_is_whole(folder, f) for f in files)]:
         del found.done[part]
     _delete_all_but(folder, ours, {MANIFEST, GPUS, *(file.path for file in found.files())})
@@ -83,11 +96,11 @@ def _begin_anew(query: Client, folder: Path, ours: list[Path], part_rows: int) -
         queued=answer["queued"],
         parts=plan_parts(answer["days"], gpus, part_rows),
     )
-    # The manifest goes first: a break from here on finds none.
-    (folder / MANIFEST).unlink(missing_ok=True)
-    _delete_all_but(folder, ours, set())
-    write_json(folder / GPUS, [asdict(gpu) for gpu in gpus])
+    # gpus.json goes first and comes last: a break in between finds none, but a manifest.
+    (folder / GPUS).unlink(missing_ok=True)
     manifest.save(folder)
+    _delete_all_but(folder, ours, {MANIFEST})
+    write_json(folder / GPUS, [asdict(gpu) for gpu in gpus])
     return manifest
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from local_runtime.backup.files import UPLOADS, read_json, write_json
+from local_runtime.backup.lock import holding
 from local_runtime.backup.manifest import Manifest
 from local_runtime.backup.patience import patiently
 from local_runtime.backup.sources import (
@@ -26,7 +28,7 @@ from local_runtime.backup.sources import (
     iter_stream,
     plan_pieces,
 )
-from shared.client import Client
+from shared.client import UNDONE, Client
 from shared.errors import InvalidInput, NotFound
 
 #: Records of uploads in one request, by bytes; upload takes 16 MiB.
@@ -73,10 +75,26 @@ class Journal:
             self.unwritable = exc.strerror or str(exc)
 
 
-def open_journal(folder: Path, url: str) -> Journal:
-    """Read what of an import into one pipeline is done."""
+@contextmanager
+def opening_journal(folder: Path, url: str) -> Iterator[Journal]:
+    """Read what of an import into one pipeline is done, and keep other imports from writing there.
+
+    Raises:
+        Conflict: One is under way.
+        InvalidInput: The journal is none.
+    """
     where = re.sub(r"[^A-Za-z0-9.]+", "-", urlsplit(url).netloc)
     journal = Journal(folder / f".import-{where}.json")
+    with ExitStack() as stack:
+        # Where nothing can be written there is no journal either.
+        with suppress(OSError):
+            held = f"another import of {folder} into {url} is under way"
+            stack.enter_context(holding(folder / f".import-{where}.lock", held))
+        _load(journal)
+        yield journal
+
+
+def _load(journal: Journal) -> None:
     found = read_json(journal.file)
     if found is not None:
         try:
@@ -84,7 +102,6 @@ def open_journal(folder: Path, url: str) -> Journal:
             journal.records_done = bool(found["records_done"])
         except (KeyError, TypeError) as exc:
             raise InvalidInput(f"{journal.file} is not what an import writes: delete it") from exc
-    return journal
 
 
 @dataclass(slots=True)
@@ -170,11 +187,8 @@ def _iter_pages(file: Path) -> Iterator[bytes]:
 
 
 def is_known(client: Client, journal: Journal) -> bool:
-    """Tell whether the pipeline knows the import that was begun: it may have been emptied since."""
-    if not journal.uploads:
-        return True
+    """Tell whether the pipeline has all that was sent: it may have been emptied, or an upload undone."""
     try:
-        client.read_upload(journal.uploads[-1])
+        return all(client.read_upload(upload)["data"]["state"] not in UNDONE for upload in journal.uploads)
     except NotFound:
         return False
-    return True

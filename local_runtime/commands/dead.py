@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import quote
 
 import click
 
@@ -17,7 +16,7 @@ from local_runtime.commands.output import (
     print_table,
     url_option,
 )
-from shared.client import Client, Json
+from shared.client import Client, Json, quote_id
 from shared.errors import PipelineError
 
 _LISTED = ("id", "buried_at", "attempts", "rows", "bytes", "reason")
@@ -82,7 +81,7 @@ def replay(ids: tuple[str, ...], url: str, *, every: bool, as_json: bool) -> int
     _check_chosen(ids, every=every)
     client = Client(url)
     if every:
-        return _do_all(lambda: client.send("POST", "/dead/replay"), "replayed", as_json=as_json)
+        return _do_all(lambda: client.send("POST", "/dead/replay", all="true"), "replayed", as_json=as_json)
     return _do_each(ids, lambda id_: client.send("POST", f"{_path(id_)}/replay"), "replayed", as_json=as_json)
 
 
@@ -102,17 +101,19 @@ def drop(ids: tuple[str, ...], url: str, *, every: bool, yes: bool, as_json: boo
         click.confirm(f"Drop {what} for ever?", abort=True, err=True)
     client = Client(url)
     if every:
-        return _do_all(lambda: client.send("DELETE", "/dead"), "dropped", as_json=as_json)
+        return _do_all(lambda: client.send("DELETE", "/dead", all="true"), "dropped", as_json=as_json)
     return _do_each(ids, lambda id_: client.send("DELETE", _path(id_)), "dropped", as_json=as_json)
 
 
 def _path(message: str) -> str:
-    return f"/dead/{quote(message, safe='')}"
+    return f"/dead/{quote_id(message)}"
 
 
 def _check_chosen(ids: tuple[str, ...], *, every: bool) -> None:
     if bool(ids) == every:
         raise click.UsageError("say which: IDs, or --all")
+    for id_ in ids:  # before anything is done with one of them
+        quote_id(id_)
 
 
 def _do_each(ids: tuple[str, ...], act: Callable[[str], Json], done: str, *, as_json: bool) -> int:

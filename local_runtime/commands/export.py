@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from local_runtime.backup.lock import holding
 from local_runtime.commands.bars import format_bytes, progress_bar
 from local_runtime.commands.output import QUERY_URL, UPLOAD_URL, json_option, print_json, url_option
 from shared.client import Client
@@ -38,7 +39,10 @@ def export(
     `gpu-telemetry import DIR` brings them back in.
     """
     try:
-        manifest = _export(Client(url), Client(upload_url), folder, part_rows, overwrite=overwrite)
+        query, upload = Client(url), Client(upload_url)
+        folder.mkdir(parents=True, exist_ok=True)
+        with holding(folder / ".export.lock", f"another export writes to {folder}"):
+            manifest = _export(query, upload, folder, part_rows, overwrite=overwrite)
     except OSError as exc:
         raise InvalidInput(f"{exc.filename or folder}: {exc.strerror}: nothing done so far is lost") from exc
     size = sum(file.bytes for file in manifest.files())

@@ -37,31 +37,29 @@ def import_(*, folder: Path, part_rows: int, no_wait: bool, url: str, as_json: b
     """
     client = Client(url)
     client.read("/health")
-    try:
-        journal, out = _send(client, folder, part_rows)
-    except OSError as exc:
-        raise InvalidInput(f"{exc.filename or folder}: {exc.strerror}") from exc
-    for sentence in out.warnings:
-        _warn(sentence)
-    if journal.unwritable:
-        _warn(f"{journal.file}: {journal.unwritable}: after a break everything is sent again, harmlessly")
-    if not no_wait:
-        with progress_bar("storing") as show:
-            for done, upload in enumerate(journal.uploads):
-                show(done, len(journal.uploads), "")
-                wait_until_stored(client, upload)
-    journal.file.unlink(missing_ok=True)
+    # pyarrow takes a tenth of a second: not for --help.
+    from local_runtime.backup.importing import opening_journal  # noqa: PLC0415
+
+    with opening_journal(folder, client.url) as journal:
+        try:
+            out = _send(client, folder, journal, part_rows)
+        except OSError as exc:
+            raise InvalidInput(f"{exc.filename or folder}: {exc.strerror}") from exc
+        for sentence in out.warnings:
+            _warn(sentence)
+        if journal.unwritable:
+            _warn(f"{journal.file}: {journal.unwritable}: after a break everything is sent again, harmlessly")
+        if not no_wait:
+            with progress_bar("storing") as show:
+                for done, upload in enumerate(journal.uploads):
+                    show(done, len(journal.uploads), "")
+                    wait_until_stored(client, upload)
+        journal.file.unlink(missing_ok=True)
     _print(out, journal.uploads, "queued" if no_wait else "stored", as_json=as_json)
 
 
-def _send(client: Client, folder: Path, part_rows: int) -> tuple[Journal, Outcome]:
-    # pyarrow takes a tenth of a second: not for --help.
-    from local_runtime.backup.importing import (  # noqa: PLC0415
-        import_records,
-        import_rows,
-        is_known,
-        open_journal,
-    )
+def _send(client: Client, folder: Path, journal: Journal, part_rows: int) -> Outcome:
+    from local_runtime.backup.importing import import_records, import_rows, is_known  # noqa: PLC0415
     from local_runtime.backup.manifest import read_manifest  # noqa: PLC0415
 
     manifest = read_manifest(folder)
@@ -70,9 +68,8 @@ def _send(client: Client, folder: Path, part_rows: int) -> tuple[Journal, Outcom
             f"the export in {folder} is not finished: "
             f"{len(manifest.done)} of its {len(manifest.parts)} parts are there"
         )
-    journal = open_journal(folder, client.url)
     if not is_known(client, journal):
-        _warn("the pipeline does not know of the import that was begun: it begins anew")
+        _warn("the pipeline does not have all of the import that was begun: it begins anew")
         journal.forget()
     with progress_bar("importing") as show:
 
@@ -81,7 +78,7 @@ def _send(client: Client, folder: Path, part_rows: int) -> tuple[Journal, Outcom
 
         out = import_rows(client, folder, manifest, journal, request_rows=part_rows, tell=tell)
         import_records(client, folder, journal, out)
-    return journal, out
+    return out
 
 
 def _print(out: Outcome, uploads: list[str], state: str, *, as_json: bool) -> None:

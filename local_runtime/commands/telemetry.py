@@ -6,12 +6,11 @@ import itertools
 import sys
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote
 
 import click
 
 from local_runtime.commands.output import QUERY_URL, format_cell, format_line, json_option, url_option
-from shared.client import Client, Json, iter_records
+from shared.client import Client, Json, iter_records, quote_id
 
 #: What a record's columns and their width are judged by.
 _LOOK_AHEAD = 1000
@@ -39,7 +38,7 @@ def telemetry(
     as_json: bool,
 ) -> None:
     """Print the records of GPU (a uuid, or its number with --hostname), ordered by time, as they arrive."""
-    path = f"/api/v1/gpus/{quote(gpu, safe='')}/telemetry"
+    path = f"/api/v1/gpus/{quote_id(gpu)}/telemetry"
     with Client(url).stream(path, hostname=hostname, start_time=start, end_time=end, limit=limit) as parts:
         if as_json:
             for part in parts:

@@ -12,8 +12,8 @@ import click
 
 from local_runtime.cli import EXIT_FAILED
 from local_runtime.commands.output import UPLOAD_URL, json_option, print_json, print_table, url_option
-from shared.client import Client, Json
-from shared.errors import PipelineError, Transient
+from shared.client import UNDONE, Client, Json
+from shared.errors import Conflict, PipelineError, Transient
 
 #: Between two looks at whether an upload is stored.
 _POLL_S = (0.02, 0.25)
@@ -70,6 +70,7 @@ def wait_until_stored(client: Client, upload_id: str) -> str:
 
     Raises:
         Transient: Nothing moves.
+        Conflict: It was undone meanwhile.
         PipelineError: Some of it was set aside as dead letters.
     """
     pause_s, longest_s = _POLL_S
@@ -81,8 +82,10 @@ def wait_until_stored(client: Client, upload_id: str) -> str:
                 f"{data['messages_dead']} messages of upload {upload_id} became dead letters: "
                 "collect's log says why"
             )
-        if data["state"] != "queued":
-            return str(data["state"])
+        if data["state"] in UNDONE:
+            raise Conflict(f"upload {upload_id} was undone meanwhile: it is {data['state']}")
+        if data["state"] == "stored":
+            return "stored"
         if data.get("messages_queued") != queued:
             queued, since_s = data.get("messages_queued"), time.monotonic()
         elif time.monotonic() - since_s > _STUCK_S:

@@ -28,7 +28,13 @@ def uploads() -> None:
 
 
 @uploads.command("list")
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(min=1), help="At most so many.")
+@click.option(
+    "--limit",
+    default=50,
+    show_default=True,
+    type=click.IntRange(min=1, max=1_000_000),
+    help="At most so many.",
+)
 @url_option(UPLOAD_URL, "the upload function")
 @json_option
 def list_(*, limit: int, url: str, as_json: bool) -> None:

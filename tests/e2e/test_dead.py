@@ -50,6 +50,14 @@ def test_replay_and_drop(pipeline, bad):
     assert pipeline.json("dead", "list")["count"] == 1
 
 
+@pytest.mark.parametrize("act", [("drop", "--yes"), ("replay",)])
+def test_no_id_is_not_all_of_them(pipeline, bad, act):
+    before = pipeline.json("dead", "list")["data"]
+    done = pipeline.run("dead", *act, "")
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
+    assert pipeline.json("dead", "list")["data"] == before
+
+
 def test_failures_are_one_line(pipeline):
     for arguments, status in [(("show", "x"), 1), (("replay",), 2), (("drop", "--all", "x", "--yes"), 2)]:
         done = pipeline.run("dead", *arguments)

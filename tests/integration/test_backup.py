@@ -17,6 +17,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
+from local_runtime.backup.lock import holding
 from shared.etcd import Delete, Get, Put, prefix_end
 from shared.keys import Keys
 from tests.csvs import long, long_row, wide, wide_history, wide_row
@@ -230,7 +231,7 @@ def test_an_import_killed_anywhere_goes_on(filled, whole, emptied, tmp_path, num
 
 def test_a_resumed_import_sends_only_what_is_left(whole, emptied):
     assert import_into(emptied, whole, "--part-rows", "40", program=dying(7)).returncode < 0
-    sent = json.loads(next(whole.glob(".import-*")).read_text())["uploads"]
+    sent = json.loads(next(whole.glob(".import-*.json")).read_text())["uploads"]
     assert len(sent) >= 2
     assert ok(import_into(emptied, whole, "--part-rows", "40"))["uploads"][: len(sent)] == sent
 
@@ -270,6 +271,50 @@ def test_an_import_begun_into_a_pipeline_that_was_emptied_begins_anew(whole, emp
     done = import_into(emptied, whole)
     assert "begins anew" in done.stderr
     assert collect(emptied)["rows"] == len(rows_of(whole))
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_an_import_of_which_an_upload_was_undone_begins_anew(filled, whole, emptied, number):
+    assert import_into(emptied, whole, "--part-rows", "40", program=dying(7)).returncode < 0
+    sent = json.loads(next(whole.glob(".import-*.json")).read_text())["uploads"]
+    assert len(set(sent)) >= 2
+    collect(emptied)
+    assert emptied.upload.call("DELETE", f"/api/v1/uploads/{sent[number]}")[0] == 200
+    done = import_into(emptied, whole)
+    assert "begins anew" in done.stderr
+    assert not set(ok(done)["uploads"]) & set(sent)
+    collect(emptied)
+    assert answers(emptied) == answers(filled)
+
+
+def test_one_export_and_one_import_at_a_time(filled, whole, emptied, tmp_path):
+    folder = tmp_path / "x"
+    folder.mkdir()
+    journal = f".import-{emptied.upload.url.removeprefix('http://').replace(':', '-')}.lock"
+    with holding(folder / ".export.lock", ""), holding(whole / journal, ""):
+        refused = [(export_of(filled, folder), f"another export writes to {folder}")]
+        refused.append((import_into(emptied, whole), f"another import of {whole} into {emptied.upload.url}"))
+    for done, reason in refused:
+        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+        assert reason in done.stderr
+    assert not list(folder.iterdir())
+    # Where no lock can be, as in a folder that is read-only, an import does without.
+    ok(export_of(filled, folder))
+    (folder / journal).mkdir()
+    ok(import_into(emptied, folder))
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 8, 14])
+def test_an_export_that_is_overwritten_and_killed_anywhere_can_be_made_again(filled, whole, tmp_path, number):
+    options = ("--overwrite", "--part-rows", "40")
+    ok(export_of(filled, tmp_path))
+    assert export_of(filled, tmp_path, *options, program=dying(number)).returncode == -signal.SIGKILL
+    done = export_of(filled, tmp_path, *options[1:])
+    if done.returncode:  # it was still the old one
+        assert "holds a finished export" in done.stderr
+        ok(export_of(filled, tmp_path, *options))
+    assert rows_of(tmp_path) == rows_of(whole)
+    assert not list(tmp_path.rglob("*.tmp"))
 
 
 def test_nothing_is_lost_while_the_store_is_compacted_and_overwritten(whole, emptied, tmp_path):

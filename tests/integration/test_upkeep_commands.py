@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from local_runtime.commands.upload import wait_until_stored
 from shared import clock
+from shared.client import Client
+from shared.errors import Conflict
 from shared.keys import Keys, message_id, new_upload_id
 from shared.messages import Origin
 from shared.queue import Queue
@@ -72,6 +75,14 @@ def test_an_upload_is_undone_once_somebody_says_yes(pipeline, upload):
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, f"upload {upload} is deleted: 2 rows")
     listed = json.loads(on_upload(pipeline, "list", "--json").stdout)["data"]
     assert {u["upload_id"]: u.get("state") for u in listed}[upload] == "deleted"
+
+
+def test_an_upload_that_was_undone_is_not_waited_for(pipeline, upload):
+    client = Client(pipeline.upload.url)
+    assert wait_until_stored(client, upload) == "stored"
+    client.delete_upload(upload, dry_run=False)
+    with pytest.raises(Conflict, match="was undone meanwhile"):
+        wait_until_stored(client, upload)
 
 
 def test_an_unknown_upload_is_one_line(pipeline):

@@ -13,13 +13,14 @@ from functions.query.records import Window
 from functions.upload.uploads import find_start
 from local_runtime.backup.answer import scan_answer
 from local_runtime.backup.exporting import begin_export
+from local_runtime.backup.lock import holding
 from local_runtime.backup.manifest import File, Manifest, read_manifest
 from local_runtime.backup.parquet import leave_out_later, write_days
 from local_runtime.backup.parts import DAY_MS, Gpu, format_day, plan_parts
 from local_runtime.backup.sources import Source, iter_requests, plan_pieces
 from local_runtime.cli import _COMMANDS, cli
 from shared.client import Client
-from shared.errors import InvalidInput, Transient
+from shared.errors import Conflict, InvalidInput, Transient
 from shared.records import TIMESTAMP
 
 STRETCH = st.tuples(st.integers(0, 30 * DAY_MS), st.integers(0, 5 * DAY_MS), st.integers(1, 10_000))
@@ -167,11 +168,45 @@ def test_what_a_break_left_behind_is_deleted_and_a_file_that_is_gone_is_fetched_
         manifest.done[part] = write_days(answer, scan_answer(answer), tmp_path, part, lambda table: table)
     write_days(answer, scan_answer(answer), tmp_path, 2, lambda table: table)
     manifest.save(tmp_path)
+    (tmp_path / "gpus.json").write_text("[]")
     (tmp_path / manifest.done[1][0].path).write_bytes(b"cut off")
     found = begin_export(Client("http://x"), tmp_path, part_rows=1, overwrite=False)
     assert set(found.done) == {0}
     left = sorted(f.relative_to(tmp_path).as_posix() for f in tmp_path.rglob("*") if f.is_file())
-    assert left == ["date=1970-01-01/part-00000.parquet", "manifest.json"]
+    assert left == ["date=1970-01-01/part-00000.parquet", "gpus.json", "manifest.json"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("manifest.json", '{"name": "a web page", "icons": []}'),
+        ("manifest.json", "{"),
+        ("thesis.txt", "years of work"),
+        ("gpus.json", "[]"),
+        ("date=2024-01-15/part-00000.parquet", "somebody else's"),
+    ],
+)
+def test_what_is_no_exports_is_left_alone_whatever_is_said(tmp_path, name, text, overwrite):
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(text)
+    with pytest.raises(InvalidInput, match=file.name):
+        begin_export(Client("http://x"), tmp_path, part_rows=1, overwrite=overwrite)
+    assert file.read_text() == text
+    assert [f for f in tmp_path.rglob("*") if f.is_file()] == [file]
+
+
+def test_a_lock_is_held_by_one_and_leaves_nothing(tmp_path):
+    file = tmp_path / ".lock"
+    file.touch()  # a killed one left it
+    with holding(file, "held"):
+        with pytest.raises(Conflict, match="held"), holding(file, "held"):
+            pass
+        # Who was refused does not take it away.
+        with pytest.raises(Conflict), holding(file, "held"):
+            pass
+    assert not file.exists()
 
 
 @given(st.lists(st.lists(st.integers(1, 300), max_size=5), max_size=5), st.integers(1, 500), st.data())
