@@ -75,7 +75,8 @@ def _describe(part: Any) -> str:
             continue
         about = "about " if name in guessed else ""
         if name.endswith("bytes"):
-            said.append(f"{name.removesuffix('_bytes')} {about}{format_bytes(value)}")
+            what = "size" if name == "bytes" else name.removesuffix("_bytes")
+            said.append(f"{what} {about}{format_bytes(value)}")
         else:
             said.append(f"{name} {about}{','.join(map(str, value)) if isinstance(value, list) else value}")
     return ", ".join(said)

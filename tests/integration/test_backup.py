@@ -6,7 +6,6 @@ import contextlib
 import json
 import secrets
 import signal
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -21,7 +20,8 @@ from local_runtime.backup.lock import holding
 from shared.etcd import Delete, Get, Put, prefix_end
 from shared.keys import Keys
 from tests.csvs import long, long_row, wide, wide_history, wide_row
-from tests.functions import ROOT, running
+from tests.functions import running
+from tests.integration.backing_up import answers, collect, dying, export_of, import_into, keys_of, ok, rows_of
 
 COMMAND = str(Path(sys.executable).parent / "gpu-telemetry")
 KEY = [(name, "ascending") for name in ("uuid", "timestamp", "received_at", "upload_id", "number")]
@@ -85,61 +85,6 @@ def whole(filled, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
     ok(export_of(filled, folder, "--part-rows", "40"))
     return folder
-
-
-def collect(pipeline):
-    status, body, _ = pipeline.collect.call("POST", "/collect")
-    assert status == 200
-    assert body["data"]["depth"] == body["data"]["buried"] == 0
-    return body["data"]
-
-
-def run(*arguments, program=(COMMAND,)):
-    return subprocess.run(
-        [*program, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False, cwd=ROOT
-    )
-
-
-def dying(number):
-    return (sys.executable, "-m", "tests.integration.dying_command", str(number))
-
-
-def ok(done):
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)["data"] if done.stdout.startswith("{") else done.stdout
-
-
-def export_of(pipeline, folder, *options, program=(COMMAND,)):
-    urls = ("--url", pipeline.query.url, "--upload-url", pipeline.upload.url)
-    return run("export", folder, *urls, "--json", *options, program=program)
-
-
-def import_into(pipeline, folder, *options, program=(COMMAND,)):
-    return run(
-        "import", folder, "--url", pipeline.upload.url, "--no-wait", "--json", *options, program=program
-    )
-
-
-def rows_of(folder):
-    """The rows, file by file: also the columns that only some files have."""
-    out = []
-    for file in sorted(folder.rglob("*.parquet")):
-        rows = ds.dataset(file).to_table().sort_by(KEY).to_pylist()
-        out += [(file.parent.name, *sorted((k, v) for k, v in r.items() if v is not None)) for r in rows]
-    return sorted(out, key=str)
-
-
-def keys_of(folder):
-    """The natural keys of all rows."""
-    return {(dict(r[1:])["uuid"], dict(r[1:])["timestamp"]) for r in rows_of(folder)}
-
-
-def answers(pipeline):
-    """What queries answer: every GPU, every record."""
-    gpus = pipeline.query.get("/api/v1/gpus")[1]["data"]
-    return gpus, {
-        g["uuid"]: pipeline.query.get(f"/api/v1/gpus/{g['uuid']}/telemetry")[1]["data"] for g in gpus
-    }
 
 
 def test_what_is_exported_and_imported_answers_the_same(filled, emptied, tmp_path):

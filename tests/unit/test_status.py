@@ -25,8 +25,8 @@ def test_sizes_are_for_people(size, text):
 
 def test_what_is_guessed_is_said_to_be():
     queue = {"depth": 5000, "bytes": 3 * 1024**2, "rows": 70, "claimed": 1, "bytes_estimated": True}
-    assert _describe(queue) == "depth 5000, bytes about 3.0 MiB, rows about 70, claimed 1"
-    assert _describe({**queue, "bytes_estimated": False}).startswith("depth 5000, bytes 3.0 MiB, rows 70")
+    assert _describe(queue) == "depth 5000, size about 3.0 MiB, rows about 70, claimed 1"
+    assert _describe({**queue, "bytes_estimated": False}).startswith("depth 5000, size 3.0 MiB, rows 70")
 
 
 def test_what_is_not_known_is_left_out():
