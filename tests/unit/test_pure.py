@@ -119,7 +119,7 @@ def test_the_window_is_bounded():
     assert dealer.overflowed
 
 
-@pytest.mark.parametrize(("depth", "requests"), [(0, 1), (1, 1), (8, 2), (1000, 20)])
+@pytest.mark.parametrize(("depth", "requests"), [(0, 1), (12, 1), (13, 2), (40, 4), (1000, 20)])
 def test_requests_at_a_time_follow_the_depth(depth, requests):
     assert decide_in_flight(depth, 20) == requests
 
