@@ -11,8 +11,6 @@ in neither, whatever is killed when. The steps, and what a crash between them le
 from __future__ import annotations
 
 import logging
-import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,6 +25,7 @@ from shared.keys import Keys
 from shared.messages import NewerMessage, decode_message
 from shared.queue import MAX_MESSAGES_PER_CLAIM, Claim, Lease, Queue, ReadyMessage, Tally
 from shared.records import chunk, collapse, concat
+from shared.store.replace import repeat
 from shared.store.segment import MAX_SEGMENT_BYTES
 from shared.store.write import Segment, build_segment, put_operations
 
@@ -220,16 +219,9 @@ class Mover:
         compare = self._queue.commit_compare(claims)
         operations = put_operations(self._keys, [segment]) + self._queue.commit_operations(claims)
         index_key = segment.info.index_key(self._keys)
-        deadline = time.monotonic() + _MOVE_RETRY_S
-        while True:
-            try:
-                answer = self._etcd.txn(compare, operations, [Get(index_key, count_only=True)])
-            except Transient:
-                if time.monotonic() > deadline:
-                    raise
-                threading.Event().wait(0.2)
-            else:
-                return answer.succeeded or answer.reads[0].count > 0
+        witness = [Get(index_key, count_only=True)]
+        answer = repeat(self._etcd, compare, operations, witness, retry_s=_MOVE_RETRY_S)
+        return answer.succeeded or answer.reads[0].count > 0
 
     def _lost(self, claims: Sequence[Claim]) -> Done:
         log.warning(

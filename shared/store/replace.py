@@ -57,7 +57,7 @@ def replace(
     created = etcd.txn([], [Put(first, listed)]).revision
     mine = Compare(first, "create", "=", created)
     for segment in outputs:
-        if not _repeat(etcd, [mine], payload_operations(keys, segment)).succeeded:
+        if not repeat(etcd, [mine], payload_operations(keys, segment)).succeeded:
             log.warning("was slower than the tick that sweeps up", extra={"action": "pending_lost"})
             return False
     operations = [
@@ -84,14 +84,24 @@ def _commit(
     What it puts tells; where it puts nothing, that the payload is gone: an adopted segment keeps its own.
     """
     witness = outputs[0].info.index_key(keys) if outputs else keys.segment(inputs[0].id)
-    answer = _repeat(etcd, compare, operations, [Get(witness, count_only=True)])
+    answer = repeat(etcd, compare, operations, [Get(witness, count_only=True)])
     return answer.succeeded or (answer.reads[0].count > 0) is bool(outputs)
 
 
-def _repeat(
-    etcd: Etcd, compare: Sequence[Compare], operations: Sequence[Operation], failure: Sequence[Operation] = ()
+def repeat(
+    etcd: Etcd,
+    compare: Sequence[Compare],
+    operations: Sequence[Operation],
+    failure: Sequence[Operation] = (),
+    *,
+    retry_s: float = _RETRY_S,
 ) -> TxnAnswer:
-    deadline = time.monotonic() + _RETRY_S
+    """Do a transaction, again and again while etcd does not answer; an earlier try may have happened.
+
+    Raises:
+        Transient: etcd stayed away.
+    """
+    deadline = time.monotonic() + retry_s
     while True:
         try:
             return etcd.txn(compare, operations, failure)
