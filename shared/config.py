@@ -114,6 +114,44 @@ class Settings(BaseModel):
         str,
         Field(pattern=r"^(\d+d|off)$", description="whole days that stored records are kept, or `off`"),
     ] = "7d"
+    auth_tokens: Annotated[
+        str,
+        Field(description="a file of bearer tokens, a role and a token a line; empty: none are asked for"),
+    ] = ""
+    insecure: Annotated[
+        bool, Field(description="`true`: without tokens serve not only this machine (loopback) but everybody")
+    ] = False
+    rate_limit: Annotated[
+        float, Field(ge=0, description="requests a second of one client to one instance; 0: any number")
+    ] = 100.0
+    enable_cors: Annotated[
+        bool, Field(description="`true`: let pages of CORS_ORIGINS ask from a browser")
+    ] = False
+    cors_origins: Annotated[
+        str, Field(description="origins such as `https://grafana.example`, separated by commas, or `*`")
+    ] = ""
+    max_query_range: Annotated[
+        str,
+        Field(
+            pattern=r"^(\d+[smhdw]|off)$",
+            description="the longest window of one query, such as `31d`, or `off`",
+        ),
+    ] = "off"
+    max_query_rows: Annotated[
+        int, Field(ge=1, description="records of one answer; what is more comes with a cursor")
+    ] = 5_000_000
+    max_query_time: Annotated[
+        float, Field(gt=0, description="how long one answer may take; what is more comes with a cursor")
+    ] = 60.0
+    expected_gpus: Annotated[
+        str,
+        Field(description="GPUs a host should have: `8`, or `node-a=8,node-b=4`; empty: the most it has had"),
+    ] = ""
+    enable_websocket: Annotated[bool, Field(description="`false`: query serves no /ws")] = True
+    enable_graphql: Annotated[bool, Field(description="`false`: query serves no /graphql")] = True
+    metrics_port: Annotated[
+        int, Field(ge=0, le=65535, description="where the queue source serves /metrics; 0: nowhere")
+    ] = 0
     workers: Annotated[
         int, Field(ge=1, le=64, description="processes per instance (functions-framework's own)")
     ] = 1
@@ -126,7 +164,7 @@ class Settings(BaseModel):
     def _size(cls, value: object) -> object:
         return parse_bytes(value) if isinstance(value, str) else value
 
-    @field_validator("poll_interval", "visibility_timeout", "stale_after", mode="before")
+    @field_validator("poll_interval", "visibility_timeout", "stale_after", "max_query_time", mode="before")
     @classmethod
     def _duration(cls, value: object) -> object:
         return parse_duration_s(value) if isinstance(value, str) else value

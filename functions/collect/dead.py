@@ -1,13 +1,4 @@
-"""Dead letters over HTTP: listed, looked into, replayed, dropped.
-
-GET    /dead              those there are: ?limit= and ?after=<id>
-GET    /dead/{id}         one of them, with what can be read of it
-POST   /dead/{id}/replay  back into the queue, with no attempts counted
-POST   /dead/replay?all=true
-                          all of them, up to &limit=
-DELETE /dead/{id}         gone for ever
-DELETE /dead?all=true     all of them, up to &limit=
-"""
+"""Dead letters over HTTP: listed, looked into, replayed, dropped."""
 
 from __future__ import annotations
 
@@ -19,18 +10,14 @@ import pyarrow.compute as pc
 from flask import Request, Response
 
 from shared import clock
-from shared.errors import InvalidInput, PipelineError
-from shared.http import Route, data_response, parse_count
+from shared.api import collect as api
+from shared.errors import PipelineError
+from shared.http import Route, data_response
 from shared.ingest.report import format_ms
-from shared.keys import is_message_id
 from shared.messages import NewerMessage, decode_message
 from shared.queue.dead import DeadLetter, DeadLetters
 from shared.records import VERSION
 
-#: Dead letters of one listing, unless ?limit= says otherwise, and at most.
-_LISTED, _MOST_LISTED = 100, 1000
-#: Replayed or dropped by one request, unless ?limit= says otherwise: a few seconds' work.
-_AT_ONCE = 10_000
 #: What is shown of one: records, uuids, and bytes of what cannot be decoded.
 _RECORDS, _GPUS, _HEAD_BYTES = 5, 100, 64
 #: What a look into a damaged message can end in, beside our own errors.
@@ -40,63 +27,39 @@ _DAMAGE = (PipelineError, pa.ArrowException, ValueError, OverflowError, TypeErro
 def build_routes(letters: Callable[[], DeadLetters]) -> list[Route]:
     """Build the routes; `letters` is asked when the first request comes."""
 
-    def list_(request: Request) -> Response:
-        after = request.args.get("after", "")
-        limit = min(_read_limit(request, _LISTED), _MOST_LISTED)
-        page, count = letters().read_page(after=_checked(after) if after else "", limit=limit)
+    def list_(_request: Request, wanted: api.LettersPage) -> Response:
+        limit = min(wanted.limit, api.MOST_LISTED)
+        page, count = letters().read_page(after=wanted.after or "", limit=limit)
         return data_response([describe_letter(x) for x in page], count=count)
 
-    def show(_request: Request, id: str) -> Response:  # noqa: A002  (the path's own word)
-        letter, payload = letters().read(_checked(id))
+    def show(_request: Request, wanted: api.OneLetter) -> Response:
+        letter, payload = letters().read(wanted.id)
         return data_response({**describe_letter(letter), **describe_payload(payload)})
 
-    def replay(_request: Request, id: str) -> Response:  # noqa: A002
-        letters().replay(_checked(id), clock.now_ms())
-        return data_response({"id": id, "replayed": 1})
+    def replay(_request: Request, wanted: api.OneLetter) -> Response:
+        letters().replay(wanted.id, clock.now_ms())
+        return data_response({"id": wanted.id, "replayed": 1})
 
-    def replay_all(request: Request) -> Response:
-        _require_all(request)
-        replayed, left = letters().replay_all(_read_limit(request, _AT_ONCE), clock.now_ms())
+    def replay_all(_request: Request, wanted: api.AllLetters) -> Response:
+        replayed, left = letters().replay_all(wanted.limit, clock.now_ms())
         return data_response({"replayed": replayed, "left": left})
 
-    def drop(_request: Request, id: str) -> Response:  # noqa: A002
-        letters().drop(_checked(id))
-        return data_response({"id": id, "dropped": 1})
+    def drop(_request: Request, wanted: api.OneLetter) -> Response:
+        letters().drop(wanted.id)
+        return data_response({"id": wanted.id, "dropped": 1})
 
-    def drop_all(request: Request) -> Response:
-        _require_all(request)
-        dropped, left = letters().drop_all(_read_limit(request, _AT_ONCE))
+    def drop_all(_request: Request, wanted: api.AllLetters) -> Response:
+        dropped, left = letters().drop_all(wanted.limit)
         return data_response({"dropped": dropped, "left": left})
 
     return [
-        Route("GET", "/dead", list_, ("limit", "after")),
-        Route("DELETE", "/dead", drop_all, ("all", "limit")),
-        Route("POST", "/dead/replay", replay_all, ("all", "limit")),
-        Route("GET", "/dead/{id}", show),
-        Route("DELETE", "/dead/{id}", drop),
-        Route("POST", "/dead/{id}/replay", replay),
+        Route(api.LIST_DEAD, list_),
+        Route(api.DROP_ALL_DEAD, drop_all),
+        Route(api.REPLAY_ALL_DEAD, replay_all),
+        Route(api.SHOW_DEAD, show),
+        Route(api.DROP_DEAD, drop),
+        Route(api.REPLAY_DEAD, replay),
     ]
-
-
-def _require_all(request: Request) -> None:
-    """Refuse what would be done to all dead letters because an id was left out."""
-    if request.args.get("all") != "true":
-        raise InvalidInput("this is about all dead letters: say ?all=true, or name one", parameter="all")
-
-
-def _read_limit(request: Request, default: int) -> int:
-    return parse_count(request.args.get("limit"), "limit", default=default) or default
-
-
-def _checked(message: str) -> str:
-    """Return an id that may become part of a key.
-
-    Raises:
-        InvalidInput: It has not the form of a message's id.
-    """
-    if not is_message_id(message):
-        raise InvalidInput(f"{message!r} is not a message's id: GET /dead lists those there are")
-    return message
 
 
 def describe_letter(letter: DeadLetter) -> dict[str, Any]:

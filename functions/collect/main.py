@@ -16,6 +16,8 @@ from functions.collect.events import MESSAGES_TYPE, Event, decide_earliest_day, 
 from functions.collect.housekeeping import Housekeeping
 from functions.collect.move import Done, Mover
 from shared import clock
+from shared.api import collect as api
+from shared.api.endpoint import Parameters
 from shared.errors import Transient
 from shared.http import EtcdHolder, Route, Service, data_response, start
 from shared.keys import Keys
@@ -98,14 +100,14 @@ def _log(done: Done, kind: str) -> None:
         )
 
 
-def _event(request: Request) -> Response:
+def _event(request: Request, _wanted: Parameters) -> Response:
     """Take an event or a plain POST: 204, because a body would be taken for a reply event."""
     event = read_event(request)
     _log(_take(event), event.kind or "plain")
     return Response(status=204)
 
 
-def _by_hand(request: Request) -> Response:
+def _by_hand(request: Request, _wanted: Parameters) -> Response:
     """Drain the queue as far as the time goes and answer what was done; keeps no house."""
     read_event(request)
     done = _drain().take_all(BUDGET_S)
@@ -116,10 +118,10 @@ def _by_hand(request: Request) -> Response:
 _service = Service(
     "collect",
     [
-        Route("POST", "/", _event),
-        Route("POST", "/collect", _by_hand),
-        Route("GET", "/retention", lambda _request: data_response(_housekeeping().survey())),
-        Route("POST", "/retention", lambda _request: data_response(_housekeeping().sweep())),
+        Route(api.EVENT, _event),
+        Route(api.COLLECT, _by_hand),
+        Route(api.SHOW_RETENTION, lambda _request, _wanted: data_response(_housekeeping().survey())),
+        Route(api.SWEEP, lambda _request, _wanted: data_response(_housekeeping().sweep())),
         *dead.build_routes(lambda: DeadLetters(_etcd(), _keys)),
     ],
     _etcd,

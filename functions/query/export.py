@@ -21,7 +21,8 @@ import pyarrow as pa
 from flask import Request, Response
 
 from functions.query.records import BATCH_ROWS, Window, iter_rows
-from functions.query.rest import parse_window
+from shared.api import query as api
+from shared.api.endpoint import Parameters
 from shared.errors import InvalidInput
 from shared.http import Route, data_response, stream_response
 from shared.queue import Queue
@@ -30,7 +31,6 @@ from shared.store.gpus import Gpus
 from shared.store.read import Store, read_again
 from shared.store.segment import SegmentInfo
 
-ARROW_TYPE = "application/vnd.apache.arrow.stream"
 _DAY_MS = 86_400_000
 #: Rows that are sorted at a time.
 MAX_ROWS = 2 * BATCH_ROWS
@@ -167,13 +167,9 @@ class Export:
 
     def routes(self) -> list[Route]:
         """List what is served."""
-        wanted = ("start_time", "end_time", "first_uuid", "last_uuid")
-        return [
-            Route("GET", "/api/v1/export/plan", self._plan),
-            Route("GET", "/api/v1/export", self._rows, wanted),
-        ]
+        return [Route(api.EXPORT_PLAN, self._plan), Route(api.EXPORT, self._rows)]
 
-    def _plan(self, _request: Request) -> Response:
+    def _plan(self, _request: Request, _wanted: Parameters) -> Response:
         """Answer what there is to export. `queued` messages wait, and will not be in it."""
         now_ms = self._now_ms()
         queued = self._queue().depth_now()
@@ -192,15 +188,15 @@ class Export:
         }
         return data_response(data)
 
-    def _rows(self, request: Request) -> Response:
-        window = parse_window(request)
-        first, last = (request.args.get(name) for name in ("first_uuid", "last_uuid"))
+    def _rows(self, _request: Request, wanted: api.ExportWanted) -> Response:
+        window = Window(start_ms=wanted.start_time, end_ms=wanted.end_time)
+        first, last = wanted.first_uuid, wanted.last_uuid
         if first is not None and last is not None and first > last:
             raise InvalidInput("first_uuid comes after last_uuid: both are included, in order")
         spans = [s for s in self._spans() if (first or "") <= s.uuid and (last is None or s.uuid <= last)]
         streams = self._iter_streams(plan_batches(spans, window))
         # What fails at once is answered as an error; what fails later breaks the connection.
-        return stream_response(itertools.chain([next(streams)], streams), ARROW_TYPE)
+        return stream_response(itertools.chain([next(streams)], streams), api.ARROW)
 
     def _spans(self) -> Sequence[Span]:
         summary = read_again(self._gpus().read)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -15,49 +13,12 @@ from flask import Request, Response
 from functions.query.answers import Answers
 from functions.query.records import GpuRecords, Window, find_segments, iter_many, limited
 from functions.query.render import iter_envelope, render_gpus
-from shared.errors import Conflict, InvalidInput, NotFound
-from shared.http import Route, data_response, parse_count, stream_response
+from shared.api import query as api
+from shared.api.endpoint import Parameters
+from shared.errors import Conflict, NotFound
+from shared.http import Route, data_response, stream_response
 from shared.store.gpus import Gpus, newest_records, with_status
 from shared.store.read import Store, read_again
-
-#: How many records /api/v1/telemetry answers unless told.
-DEFAULT_LIMIT = 100
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_TIME = re.compile(
-    r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}([.]\d+)?)?( ?(Z|[+-]\d{2}:?\d{2}| \d{2}:\d{2}))?)?"
-)
-
-
-def parse_time_ms(text: str | None, name: str) -> int | None:
-    """Read a parameter that is a time, as epoch milliseconds; one without a zone is UTC.
-
-    A `+` that a client did not encode arrives as a space: it is taken for the plus it was.
-
-    Raises:
-        InvalidInput: It is something else.
-    """
-    if text is None:
-        return None
-    fixed = re.sub(r"(:\d{2}(?:\.\d+)?) (\d{2}:?\d{2})$", r"\1+\2", text)
-    try:
-        if not _TIME.fullmatch(fixed):
-            raise ValueError
-        time = datetime.fromisoformat(fixed)
-    except ValueError:
-        raise InvalidInput(
-            f"{name}={text!r}: expected RFC 3339 such as 2024-01-15T10:30:00Z", parameter=name
-        ) from None
-    since = (time if time.tzinfo else time.replace(tzinfo=UTC)) - _EPOCH
-    # A fraction of a millisecond is rounded up: [start, end) of whole milliseconds means the same then.
-    return since.days * 86_400_000 + since.seconds * 1000 - (-since.microseconds // 1000)
-
-
-def parse_window(request: Request) -> Window:
-    """Read start_time (inclusive) and end_time (exclusive)."""
-    start, end = (parse_time_ms(request.args.get(name), name) for name in ("start_time", "end_time"))
-    if start is not None and end is not None and start > end:
-        raise InvalidInput("start_time is after end_time: the window is [start_time, end_time)")
-    return Window(start_ms=start, end_ms=end)
 
 
 class Rest:
@@ -78,35 +39,31 @@ class Rest:
 
     def routes(self) -> list[Route]:
         """List what is served."""
-        window = ("start_time", "end_time", "limit")
         return [
-            Route("GET", "/api/v1/gpus", self._list_gpus, ("as_of",)),
-            Route("GET", "/api/v1/gpus/{gpu}/telemetry", self._gpu_telemetry, (*window, "hostname")),
-            Route("GET", "/api/v1/hosts", self._list_hosts, ("as_of",)),
-            Route("GET", "/api/v1/telemetry", self._telemetry, window),
-            Route("GET", "/api/v1/telemetry/latest", self._latest),
+            Route(api.LIST_GPUS, self._list_gpus),
+            Route(api.GPU_TELEMETRY, self._gpu_telemetry),
+            Route(api.LIST_HOSTS, self._list_hosts),
+            Route(api.TELEMETRY, self._telemetry),
+            Route(api.LATEST, self._latest),
         ]
 
     def _summary(self) -> pa.Table | None:
         return read_again(self._gpus().read)
 
-    def _with_status(self, request: Request) -> pa.Table | None:
-        as_of = request.args.get("as_of", "now")
-        if as_of not in ("now", "latest"):
-            raise InvalidInput(f"as_of={as_of!r}: expected now or latest", parameter="as_of")
+    def _with_status(self, as_of: str) -> pa.Table | None:
         summary = self._summary()
         if summary is None:
             return None
         return with_status(summary, self._now_ms() if as_of == "now" else None, self._stale_after_s)
 
-    def _list_gpus(self, request: Request) -> Response:
-        summary = self._with_status(request)
+    def _list_gpus(self, _request: Request, wanted: api.GpusWanted) -> Response:
+        summary = self._with_status(wanted.as_of)
         gpus = [] if summary is None else render_gpus(summary)
         gpus.sort(key=lambda g: (g["hostname"] or "", _numeric(g["id"] or ""), g["uuid"]))
         return data_response(gpus, count=len(gpus))
 
-    def _list_hosts(self, request: Request) -> Response:
-        summary = self._with_status(request)
+    def _list_hosts(self, _request: Request, wanted: api.GpusWanted) -> Response:
+        summary = self._with_status(wanted.as_of)
         hosts: dict[str, dict[str, Any]] = {}
         for gpu in [] if summary is None else render_gpus(summary):
             name = gpu["hostname"]
@@ -118,10 +75,9 @@ class Rest:
                 host["status"] = "active"
         return data_response([hosts[name] for name in sorted(hosts)], count=len(hosts))
 
-    def _gpu_telemetry(self, request: Request, gpu: str) -> Response:
-        window = parse_window(request)
-        limit = parse_count(request.args.get("limit"), "limit", default=None)
-        hostname = request.args.get("hostname")
+    def _gpu_telemetry(self, _request: Request, wanted: api.GpuTelemetryWanted) -> Response:
+        window = Window(start_ms=wanted.start_time, end_ms=wanted.end_time)
+        gpu, hostname, limit = wanted.gpu, wanted.hostname, wanted.limit
         uuid = gpu if hostname is None and not gpu.isdigit() else self._resolve(gpu, hostname)
         store = self._store()
         segments = find_segments(store, uuid, window)
@@ -139,9 +95,9 @@ class Rest:
         pieces = iter_envelope(itertools.chain([first], parts))
         return self._answers.answer(question, pieces, lambda: not records.retaken)
 
-    def _telemetry(self, request: Request) -> Response:
-        window = parse_window(request)
-        limit = parse_count(request.args.get("limit"), "limit", default=DEFAULT_LIMIT)
+    def _telemetry(self, _request: Request, wanted: api.TelemetryWanted) -> Response:
+        window = Window(start_ms=wanted.start_time, end_ms=wanted.end_time)
+        limit = wanted.limit
         summary = self._summary()
         if summary is None:
             return _stream(iter(()))
@@ -157,7 +113,7 @@ class Rest:
         first = next(parts, None)
         return _stream(iter(()) if first is None else itertools.chain([first], parts))
 
-    def _latest(self, _request: Request) -> Response:
+    def _latest(self, _request: Request, _wanted: Parameters) -> Response:
         """Answer one record per GPU: its last time, and of each field the newest value that was reported."""
         summary = self._summary()
         return _stream(iter(()) if summary is None else iter([newest_records(summary)]))

@@ -35,9 +35,16 @@ _MAX_BUFFERED_BYTES = 2 * _READ_BYTES
 class Body:
     """An upload's bytes, counted and hashed as they are read."""
 
-    def __init__(self, request: Request, max_bytes: int, types: Collection[str] = BARE_TYPES) -> None:
+    def __init__(
+        self,
+        request: Request,
+        max_bytes: int,
+        types: Collection[str] = BARE_TYPES,
+        *,
+        filename: str = "",
+    ) -> None:
         self._types = types
-        self.filename = request.args.get("filename", "")[:1024]
+        self.filename = filename[:1024]
         self.bytes = 0
         self.warnings: list[str] = []
         self._sha256 = hashlib.sha256()

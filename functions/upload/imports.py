@@ -19,6 +19,8 @@ from functions.upload.arrow_rows import iter_rows
 from functions.upload.body import Body
 from functions.upload.pipeline import Pipeline, encode_all
 from shared import clock
+from shared.api import upload as api
+from shared.api.endpoint import Parameters
 from shared.clock import MAX_TIME_MS
 from shared.config import Settings
 from shared.errors import InvalidInput, LimitExceeded, NothingAccepted
@@ -31,8 +33,6 @@ from shared.queue.gate import Gate
 
 log = logging.getLogger(__name__)
 
-ARROW_TYPE = "application/vnd.apache.arrow.stream"
-NDJSON_TYPE = "application/x-ndjson"
 #: Decoded bytes of one message: encoded about 200 KB.
 _DECODED_BYTES = 2 * 1024 * 1024
 #: The records of uploads that one request may bring, and one of them: it must fit into a put.
@@ -59,15 +59,15 @@ class Imports:
     def routes(self) -> list[Route]:
         """List what is served."""
         return [
-            Route("POST", "/api/v1/import", self._post_rows, ("filename",)),
-            Route("POST", "/api/v1/import/uploads", self._post_uploads),
+            Route(api.IMPORT_ROWS, self._post_rows),
+            Route(api.IMPORT_UPLOADS, self._post_uploads),
         ]
 
-    def _post_rows(self, request: Request) -> Response:
+    def _post_rows(self, request: Request, wanted: api.UploadFile) -> Response:
         began = time.monotonic()
         received_ms = clock.now_ms()
         self._gate().check()
-        body = Body(request, self._config.max_upload_size, (ARROW_TYPE,))
+        body = Body(request, self._config.max_upload_size, (api.ARROW,), filename=wanted.filename)
         origin = Origin(
             upload_id=new_upload_id(received_ms),
             received_ms=received_ms,
@@ -99,7 +99,7 @@ class Imports:
         )
         return data_response({**record, "duration_ms": round((time.monotonic() - began) * 1000, 1)})
 
-    def _post_uploads(self, request: Request) -> Response:
+    def _post_uploads(self, request: Request, _wanted: Parameters) -> Response:
         self._gate().check()
         records = parse_records(_read_all(request), clock.now_ms())
         put = 0
@@ -112,7 +112,7 @@ class Imports:
 
 
 def _read_all(request: Request) -> bytes:
-    body = Body(request, MAX_RECORDS_BYTES, (NDJSON_TYPE,))
+    body = Body(request, MAX_RECORDS_BYTES, (api.NDJSON,))
     pieces = []
     while piece := body.read(1024 * 1024):
         pieces.append(piece)

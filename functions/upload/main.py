@@ -18,6 +18,8 @@ from functions.upload.imports import Imports
 from functions.upload.pipeline import Pipeline
 from functions.upload.uploads import Uploads
 from shared import clock
+from shared.api import upload as api
+from shared.api.endpoint import Parameters
 from shared.errors import Transient
 from shared.etcd_metrics import MEMORY, read_metrics
 from shared.http import EtcdHolder, Route, Service, data_response, start
@@ -79,11 +81,11 @@ def _gate() -> Gate:
     return Gate(_gauge().read, limits)
 
 
-def _post_csv(request: Request) -> Response:
+def _post_csv(request: Request, wanted: api.UploadFile) -> Response:
     began = time.monotonic()
     received_ms = clock.now_ms()
     _gate().check()
-    body = Body(request, _config.max_upload_size)
+    body = Body(request, _config.max_upload_size, filename=wanted.filename)
     origin = Origin(
         upload_id=new_upload_id(received_ms),
         received_ms=received_ms,
@@ -133,7 +135,7 @@ def _read_state() -> dict[str, Any]:
 _state = _CachedState(_read_state)
 
 
-def _status(_request: Request) -> Response:
+def _status(_request: Request, _wanted: Parameters) -> Response:
     config = _config.model_dump()
     return data_response({
         **_service.about(),
@@ -146,8 +148,8 @@ def _status(_request: Request) -> Response:
 _service = Service(
     "upload",
     [
-        Route("POST", "/api/v1/csv/upload", _post_csv, ("filename",)),
-        Route("GET", "/api/v1/status", _status),
+        Route(api.UPLOAD_CSV, _post_csv),
+        Route(api.STATUS, _status),
         *Uploads(_etcd, _keys).routes(),
         *Imports(_etcd, _keys, _config, _gate).routes(),
     ],

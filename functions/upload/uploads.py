@@ -14,16 +14,13 @@ import orjson
 from flask import Request, Response
 
 from shared import clock
-from shared.errors import InvalidInput, NotFound
+from shared.api import upload as api
+from shared.errors import NotFound
 from shared.etcd import Etcd, Get, prefix_end
-from shared.http import Route, data_response, json_response, parse_count
+from shared.http import Route, data_response, json_response
 from shared.ingest.report import format_ms
-from shared.keys import Keys, is_upload_id
+from shared.keys import Keys
 from shared.queue import Queue
-
-DEFAULT_LIMIT = 50
-#: A record that lists a hundred bad cells is some 30 KB.
-MAX_LIMIT = 500
 
 _SHOWN = (
     "filename", "bytes", "dialect", "rows", "accepted", "rejected", "gpus", "hosts", "first_timestamp",
@@ -68,26 +65,22 @@ class Uploads:
     def routes(self) -> list[Route]:
         """List what is served."""
         return [
-            Route("GET", "/api/v1/uploads", self._list, ("limit", "before", "full")),
-            Route("GET", "/api/v1/uploads/{upload}", self._get),
-            Route("DELETE", "/api/v1/uploads/{upload}", self._delete, ("dry_run",)),
+            Route(api.LIST_UPLOADS, self._list),
+            Route(api.GET_UPLOAD, self._get),
+            Route(api.DELETE_UPLOAD, self._delete),
         ]
 
-    def _list(self, request: Request) -> Response:
-        limit = min(parse_count(request.args.get("limit"), "limit", default=DEFAULT_LIMIT) or 0, MAX_LIMIT)
-        before = request.args.get("before")
-        if before is not None and not is_upload_id(before):
-            raise InvalidInput(f"before={before!r}: expected the id of an upload", parameter="before")
-        full = _parse_flag(request, "full")
-        records = self._read(before, limit + 1)
+    def _list(self, _request: Request, wanted: api.UploadsPage) -> Response:
+        limit = min(wanted.limit, api.MAX_LIMIT)
+        records = self._read(wanted.before, limit + 1)
         page = records[:limit]
         states = self._states(page)
-        data = [self._show(record, states, full=full) for record in page]
+        data = [self._show(record, states, full=wanted.full) for record in page]
         more = len(records) > limit
         return data_response(data, count=len(data), next=page[-1]["upload_id"] if more else None)
 
-    def _get(self, _request: Request, upload: str) -> Response:
-        _require_id(upload)
+    def _get(self, _request: Request, wanted: api.OneUpload) -> Response:
+        upload = wanted.upload
         # The record first: a message counted as gone after it was read can only be stored.
         found = self._etcd().get(self._keys.upload(upload))
         if found is None:
@@ -102,17 +95,15 @@ class Uploads:
             "messages_dead": dead,
         })  # fmt: skip
 
-    def _delete(self, request: Request, upload: str) -> Response:
+    def _delete(self, _request: Request, wanted: api.Undoing) -> Response:
         """Undo an upload: 200 once all of it is gone, 202 where a tick has to go on with it."""
-        _require_id(upload)
-        dry_run = _parse_flag(request, "dry_run")
         # Imported where it is used: a cold upload never needs it.
         from shared.store.read import Store  # noqa: PLC0415
         from shared.undo import Undo  # noqa: PLC0415
 
         store = Store(self._etcd(), self._keys, _UNDO_CACHE_BYTES)
         undo = Undo(self._etcd(), self._keys, store, clock.now_ms)
-        undone = undo.look(upload) if dry_run else undo.delete(upload)
+        undone = undo.look(wanted.upload) if wanted.dry_run else undo.delete(wanted.upload)
         fields = asdict(undone)
         first, last = (fields.pop(name) for name in ("first_ms", "last_ms"))
         fields["gpus"] = len(undone.gpus)
@@ -159,18 +150,6 @@ class Uploads:
         if upload in states:
             shown["state"] = states[upload]
         return {**shown, "record": record} if full else shown
-
-
-def _require_id(upload: str) -> None:
-    if not is_upload_id(upload):
-        raise InvalidInput(f"{upload!r} is not an upload's id: it is in the upload's answer")
-
-
-def _parse_flag(request: Request, name: str) -> bool:
-    text = request.args.get(name, "false")
-    if text not in ("true", "false"):
-        raise InvalidInput(f"{name}={text!r}: expected true or false", parameter=name)
-    return text == "true"
 
 
 def _time_of(upload_id: str) -> int:

@@ -10,6 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Generic, TypeVar
 
 import pyarrow as pa
@@ -120,6 +121,8 @@ class Store:
         self._index = Index((), -1)
         #: The revision of the newest entry in the index kept.
         self._newest = 0
+        #: The segments that were named last, and their name.
+        self._named: tuple[tuple[SegmentInfo, ...], str] = ((), "empty")
         self._tables: Cache[pa.Table] = Cache(cache_bytes, lambda table: int(table.nbytes))
         self._payloads: Cache[bytes] = Cache(cache_bytes, len)
         #: The records of one GPU in one large segment, by `<segment>/<uuid>`.
@@ -153,6 +156,15 @@ class Store:
                 return self._keep([*old.segments, *self._parse(added.items)], added.items, added.revision)
         full = self._etcd.read(Get(prefix, end))
         return self._keep(self._parse(full.items), full.items, full.revision)
+
+    def version(self, index: Index) -> str:
+        """Name what is stored: another name whenever a segment came or went, the same in every process."""
+        segments, name = self._named
+        if segments is not index.segments:
+            ids = "".join(sorted(s.id for s in index.segments))
+            name = blake2b(ids.encode(), digest_size=12).hexdigest() if ids else "empty"
+            self._named = index.segments, name
+        return name
 
     def _start_afresh(self) -> Index:
         with self._lock:

@@ -11,7 +11,7 @@ import sys
 
 import functions_framework
 
-import shared.http
+import shared.http.startup
 from shared.etcd import Etcd
 
 AT, WHEN = int(sys.argv[1]), sys.argv[2]
@@ -42,7 +42,7 @@ class DyingEtcd(Etcd):
         return self._step(super().lease_grant, *args, **kwargs)
 
 
-shared.http.Etcd = DyingEtcd
+shared.http.startup.Etcd = DyingEtcd
 app = functions_framework.create_app("collect", "functions/collect/main.py")
 answer = app.test_client().post("/collect")
 assert answer.status_code == 200, answer.data

@@ -13,6 +13,12 @@ SHOWN = {
     "poll_interval": "5s",
     "visibility_timeout": "30s",
     "stale_after": "5m",
+    "max_query_time": "60s",
+    "rate_limit": "100",
+    "insecure": "false",
+    "enable_cors": "false",
+    "enable_websocket": "true",
+    "enable_graphql": "true",
 }
 
 

@@ -1,0 +1,71 @@
+"""Envelopes, and errors as statuses.
+
+Answers are `{"success": true, "data": ...}` or `{"success": false, "error": {"code", "message", "details"}}`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import orjson
+from flask import Response
+
+from shared.errors import (
+    Conflict,
+    InvalidInput,
+    LimitExceeded,
+    MethodNotAllowed,
+    NoSpace,
+    NotFound,
+    NothingAccepted,
+    PipelineError,
+    Transient,
+    UnsupportedMedia,
+)
+
+#: The most special class that an error is an instance of decides.
+STATUSES: tuple[tuple[type[PipelineError], int], ...] = (
+    (NothingAccepted, 422),
+    (UnsupportedMedia, 415),
+    (InvalidInput, 400),
+    (NotFound, 404),
+    (MethodNotAllowed, 405),
+    (Conflict, 409),
+    (LimitExceeded, 413),
+    (Transient, 503),
+    (NoSpace, 507),
+    (PipelineError, 500),
+)
+
+
+def status_of(kind: type[PipelineError]) -> int:
+    """Find the status that errors of a class are answered with."""
+    return next(status for known, status in STATUSES if issubclass(kind, known))
+
+
+def json_response(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Answer with a value as JSON."""
+    data = orjson.dumps(body) + b"\n"
+    return Response(data, status, headers, content_type="application/json")
+
+
+def data_response(data: Any, **beside: Any) -> Response:
+    """Answer with data in the envelope of success."""
+    return json_response({"success": True, "data": data, **beside})
+
+
+def error_response(exc: PipelineError) -> Response:
+    """Answer with an error in its envelope, under the status of its class."""
+    headers = {}
+    if isinstance(exc, Transient):
+        headers["Retry-After"] = str(exc.retry_after_s)
+    if isinstance(exc, MethodNotAllowed):
+        headers["Allow"] = ", ".join(exc.allowed)
+    error = {"code": exc.code, "message": exc.message, "details": exc.details}
+    return json_response({"success": False, "error": error}, status_of(type(exc)), headers)
+
+
+def stream_response(parts: Iterable[bytes], content_type: str) -> Response:
+    """Answer piece by piece; an error in the middle breaks the connection, it never ends as valid JSON."""
+    return Response(parts, 200, content_type=content_type)

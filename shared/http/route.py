@@ -1,0 +1,107 @@
+"""Routing: declarations bound to handlers, a request's path matched, its parameters read.
+
+A functions-framework function receives every method and nearly every path, so routing is done here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Request, Response
+from pydantic import ValidationError
+
+from shared import clock
+from shared.api.endpoint import Endpoint, Parameters
+from shared.errors import InvalidInput, MethodNotAllowed, NotFound
+
+#: Gets the request and the parameters of its endpoint.
+Handler = Callable[[Request, Any], Response]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """An endpoint and what answers it."""
+
+    endpoint: Endpoint
+    handler: Handler
+
+    def match(self, parts: Sequence[str]) -> dict[str, str] | None:
+        """Match a path, split at its slashes; None where it is another."""
+        own = self.endpoint.path.strip("/").split("/")
+        if len(own) != len(parts):
+            return None
+        found = {}
+        for mine, theirs in zip(own, parts, strict=True):
+            if mine.startswith("{"):
+                if not theirs:
+                    return None
+                found[mine.strip("{}")] = theirs
+            elif mine != theirs:
+                return None
+        return found
+
+
+class Routes:
+    """The routes of a function, searched in their order."""
+
+    def __init__(self, service: str, routes: Sequence[Route]) -> None:
+        self._service = service
+        self._routes = routes
+
+    def find(self, request: Request) -> tuple[Route, dict[str, str]]:
+        """Find the route of a request, and what stood in its path.
+
+        Raises:
+            NotFound: No such path; lists those there are.
+            MethodNotAllowed: The path is there under other methods.
+        """
+        method = "GET" if request.method == "HEAD" else request.method
+        # A slash too many is forgiven where nothing is changed: `DELETE /things/` must not mean all things.
+        path = request.path.strip("/") if method == "GET" else request.path.removeprefix("/")
+        parts = path.split("/")
+        allowed = set()
+        for route in self._routes:
+            found = route.match(parts)
+            if found is None:
+                continue
+            if route.endpoint.method == method:
+                return route, found
+            allowed.add(route.endpoint.method)
+        if allowed:
+            raise MethodNotAllowed(tuple(sorted(allowed)))
+        paths = sorted({f"{r.endpoint.method} {r.endpoint.path}" for r in self._routes})
+        raise NotFound(f"{self._service} has no {request.path}", paths=paths)
+
+
+def parse_parameters(request: Request, endpoint: Endpoint, in_path: Mapping[str, str]) -> Parameters:
+    """Read the parameters of a request.
+
+    Raises:
+        InvalidInput: One is unknown, is given twice, or has a value that is not valid; says what would be.
+    """
+    known = endpoint.parameters.model_fields
+    given: dict[str, str] = dict(in_path)
+    for name, values in request.args.lists():
+        if name not in known or name in in_path:
+            takes = ", ".join(n for n in known if n not in in_path) or "none"
+            raise InvalidInput(f"unknown parameter {name!r}: {endpoint.path} takes {takes}")
+        if len(values) > 1:
+            raise InvalidInput(f"parameter {name!r} is given {len(values)} times: once is enough")
+        given[name] = values[0]
+    try:
+        return endpoint.parameters.model_validate(given, context={"now_ms": clock.now_ms()})
+    except ValidationError as exc:
+        raise _explain(exc, given) from exc
+
+
+def _explain(exc: ValidationError, given: Mapping[str, str]) -> InvalidInput:
+    first = exc.errors(include_url=False)[0]
+    said = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+    if not first["loc"]:
+        return InvalidInput(said)
+    name = str(first["loc"][0])
+    if first["type"] == "missing":
+        return InvalidInput(f"parameter {name!r} is missing", parameter=name)
+    return InvalidInput(f"{name}={given.get(name, '')!r}: {said}", parameter=name)
