@@ -21,7 +21,7 @@ import pyarrow as pa
 from flask import Request, Response
 
 from functions.query.records import BATCH_ROWS, Window, iter_rows
-from shared.api import query as api
+from shared.api import export as api
 from shared.api.endpoint import Parameters
 from shared.errors import InvalidInput
 from shared.http import Route, data_response, stream_response

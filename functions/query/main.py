@@ -8,7 +8,9 @@ import functions_framework
 from flask import Request, Response
 
 from functions.query.export import Export
-from functions.query.rest import Rest
+from functions.query.gpus import GpuRoutes
+from functions.query.inventory import Inventory
+from functions.query.telemetry import Telemetry
 from shared import clock
 from shared.http import EtcdHolder, Service, start
 from shared.keys import Keys
@@ -31,9 +33,13 @@ def _gpus() -> Gpus:
     return Gpus(_store())
 
 
-_rest = Rest(_store, _gpus, clock.now_ms, _config.stale_after)
-_export = Export(_store, _gpus, lambda: Queue(_etcd(), _keys), clock.now_ms)
-_service = Service("query", [*_rest.routes(), *_export.routes()], _etcd)
+_inventory = Inventory(_gpus, clock.now_ms, _config.stale_after)
+_parts = (
+    GpuRoutes(_inventory),
+    Telemetry(_store, _inventory),
+    Export(_store, _gpus, lambda: Queue(_etcd(), _keys), clock.now_ms),
+)
+_service = Service("query", [route for part in _parts for route in part.routes()], _etcd)
 
 
 @functions_framework.http
