@@ -20,11 +20,11 @@ class Inventory:
         self._stale_after_s = stale_after_s
 
     def summary(self) -> pa.Table | None:
-        """Summarise all GPUs, one row each (see `shared.store.inventory.summarise`); None where there is none."""
+        """Summarise all GPUs, a row each, as `shared.store.inventory.summarise`; None where there is none."""
         return read_again(self._gpus().read)
 
     def with_status(self, as_of: str) -> pa.Table | None:
-        """Summarise all GPUs with a column `status`, against the clock (now) or the newest record (latest)."""
+        """Summarise all GPUs with their `status`, against the clock (now) or the newest record (latest)."""
         summary = self.summary()
         if summary is None:
             return None
