@@ -69,8 +69,7 @@ def main(
     output: Path | None,
     work_dir: Path,
 ) -> None:
-    """Measure PARTS of the pipeline beside VictoriaMetrics: ingest, size, freshness, query, answers,
-    memory, or all.
+    """Measure PARTS of the pipeline, or all of them, beside VictoriaMetrics where it does the same.
 
     The exit status is 1 where rows were lost or something does not work; a missed aim is only said.
     """
