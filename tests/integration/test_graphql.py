@@ -52,11 +52,11 @@ def test_gpus_and_hosts_are_those_of_rest(filled):
 
 def test_records_below_a_gpu_are_those_of_rest(filled):
     window = 'start_time: "2024-01-15T10:00:05Z", end_time: "2024-01-15T10:00:15Z"'
+    query = "query($u: String!) { gpu(gpu: $u) { uuid telemetry(WINDOW, limit: 4) { count data { ...R } } } }"
     query = (
-        "query($u: String!) { gpu(gpu: $u) { uuid telemetry(%s, limit: 4) { count data { ...R } } } }"
-        % window
+        query.replace("WINDOW", window)
+        + " fragment R on Record { timestamp power_draw gpu_utilization sm_active }"
     )
-    query += " fragment R on Record { timestamp power_draw gpu_utilization sm_active }"
     page = data_of(filled, query, u=UUID)["gpu"]["telemetry"]
     path = (
         f"/api/v1/gpus/{UUID}/telemetry?start_time=2024-01-15T10:00:05Z&end_time=2024-01-15T10:00:15Z&limit=4"
@@ -118,10 +118,7 @@ def test_a_query_that_is_not_valid_is_a_400_to_who_knows_its_own_type(filled):
     [
         ("{ gpus(limit: 1000) { telemetry(limit: 1000) { count } } }", "give its lists a smaller limit"),
         ("query($n: Long = 1000) { gpus(limit: 101) { telemetry(limit: $n) { count } } }", "give its lists"),
-        (
-            "{ fleet { %s } }" % " ".join(f"a{n}: summary {{ __typename }}" for n in range(21)),
-            "smaller limit",
-        ),
+        ("{ fleet {" + " ".join(f"a{n}: summary {{ __typename }}" for n in range(21)) + "} }", "smaller"),
         ("{ a" + "{ a" * 9 + "}" * 10, "levels deep"),
         ("{ gpus { ...A } } fragment A on Gpu { ...A }", "levels deep"),
     ],
