@@ -9,6 +9,7 @@ from flask import Request, Response
 
 from functions.query.export import Export
 from functions.query.gpus import GpuRoutes
+from functions.query.graph.door import GraphDoor
 from functions.query.inventory import Inventory
 from functions.query.metrics import GpuMetrics
 from functions.query.telemetry import Telemetry
@@ -42,7 +43,10 @@ _parts = (
     Export(_store, _gpus, lambda: Queue(_etcd(), _keys), clock.now_ms),
     GpuMetrics(_gpus, clock.now_ms, _config.stale_after, lambda: render_own("query", ())),
 )
-_service = Service("query", [route for part in _parts for route in part.routes()], _etcd)
+_routes = [route for part in _parts for route in part.routes()]
+if _config.enable_graphql:
+    _routes += GraphDoor(_routes[:]).routes()
+_service = Service("query", _routes, _etcd)
 
 
 @functions_framework.http
