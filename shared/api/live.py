@@ -91,7 +91,7 @@ LIVE = Endpoint(
     description=(
         'After the upgrade send `{"type":"subscribe","gpus":[],"hosts":[],"fields":[]}`; an empty list means '
         "all. `records` bring what was stored, with a `cursor` to go on from after a break; `missed` says "
-        "that not all came. At most half of an instance's THREADS serve sockets, and each for WEBSOCKET_TIMEOUT."
+        "that not all came. At most half of an instance's THREADS serve sockets, each for WEBSOCKET_TIMEOUT."
     ),
     tag="live",
     parameters=LiveWanted,

@@ -60,7 +60,7 @@ class Hub:
             return 0 if self._run is None else self._run.position
 
     def settle(self, outbox: Outbox, subscription: Subscription, told: int) -> bool:
-        """Have an outbox filled from now on, if its socket was told all up to the position; else do nothing."""
+        """Have an outbox filled from now on, if its socket was told all up to the position; tells whether."""
         with self._lock:
             if self._run is None or told < self._run.position:
                 return False
