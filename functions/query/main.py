@@ -10,6 +10,7 @@ from flask import Request, Response
 from functions.query.export import Export
 from functions.query.gpus import GpuRoutes
 from functions.query.inventory import Inventory
+from functions.query.swagger import Swagger
 from functions.query.telemetry import Telemetry
 from shared import clock
 from shared.http import EtcdHolder, Service, start
@@ -38,6 +39,7 @@ _parts = (
     GpuRoutes(_inventory),
     Telemetry(_store, _inventory),
     Export(_store, _gpus, lambda: Queue(_etcd(), _keys), clock.now_ms),
+    Swagger(),
 )
 _service = Service("query", [route for part in _parts for route in part.routes()], _etcd)
 
