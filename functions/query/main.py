@@ -13,6 +13,7 @@ from functions.query.graph.door import GraphDoor
 from functions.query.inventory import Inventory
 from functions.query.live.door import Live
 from functions.query.metrics import GpuMetrics
+from functions.query.swagger import Swagger
 from functions.query.telemetry import Telemetry
 from shared import clock
 from shared.fields import FIELDS
@@ -58,6 +59,7 @@ _parts = (
     Telemetry(_store, _inventory),
     Export(_store, _gpus, lambda: Queue(_etcd(), _keys), clock.now_ms),
     GpuMetrics(_gpus, clock.now_ms, _config.stale_after, lambda: render_own("query", ())),
+    Swagger(),
 )
 _routes = [route for part in _parts for route in part.routes()]
 if _config.enable_graphql:
