@@ -8,6 +8,7 @@ import functions_framework
 from flask import Request, Response
 
 from functions.query.export import Export
+from functions.query.fleet.routes import Fleet
 from functions.query.gpus import GpuRoutes
 from functions.query.inventory import Inventory
 from functions.query.telemetry import Telemetry
@@ -37,6 +38,7 @@ _inventory = Inventory(_gpus, clock.now_ms, _config.stale_after)
 _parts = (
     GpuRoutes(_inventory),
     Telemetry(_store, _inventory),
+    Fleet(_store, _inventory, clock.now_ms, _config.stale_after, _config.expected()),
     Export(_store, _gpus, lambda: Queue(_etcd(), _keys), clock.now_ms),
 )
 _service = Service("query", [route for part in _parts for route in part.routes()], _etcd)
