@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from functions.query.fleet.asked import Asked, unreported
-from functions.query.fleet.conditions import boards, count_boards, find_busy_but_empty, find_idle
+from functions.query.fleet.conditions import boards, count_boards, find_busy_but_empty, find_idle, mean
 from functions.query.fleet.energy import add_energy, sum_of_boards
 from functions.query.fleet.errors import FIELDS as ERROR_FIELDS
 from functions.query.fleet.errors import MEASURES as ERROR_MEASURES
@@ -58,10 +58,6 @@ def answer_summary(asked: Asked, wanted: api.SummaryWanted, setting: ExpectedGpu
     newest_ms = pc.max(seen.column("last_ms")).as_py()
     uuids = chunk(taken[Spans()], "uuid")
     stale_before = asked.stale_before_ms(newest_ms or 0)
-    mean_busy = pc.divide(
-        pc.sum(taken[UTILIZATION].column("sum")),
-        pc.cast(pc.sum(taken[UTILIZATION].column("count")), "float64"),
-    )
     return {
         **answer,
         **count_hosts(compare(asked, taken, setting)),
@@ -71,7 +67,7 @@ def answer_summary(asked: Asked, wanted: api.SummaryWanted, setting: ExpectedGpu
         "throttled": _count_throttled(answer, taken),
         **_count_errors(answer, taken),
         "busy_but_empty": _count_busy_but_empty(answer, taken, wanted),
-        "gpu_utilization": _rounded(mean_busy.as_py(), 3),
+        "gpu_utilization": _rounded(pc.mean(mean(taken[UTILIZATION])).as_py(), 3),
         **_weigh(taken, stale_before),
         "newest_record": format_known(newest_ms),
         "age_s": None if newest_ms is None else max(asked.window.until_ms() - newest_ms, 0) / 1000,

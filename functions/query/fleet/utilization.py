@@ -24,7 +24,7 @@ def answer_utilization(asked: Asked, wanted: api.UtilizationWanted) -> dict[str,
     fields: dict[str, Measure] = {field: Bins(label, field) for field in RESOLUTION}
     taken = asked.measure([members, *fields.values()])
     answer = asked.begin(taken, fields) | {"by": wanted.by}
-    spreads = {field: spread(taken[measure], RESOLUTION[field]) for field, measure in fields.items()}
+    spreads = {field: spread(taken[measure]) for field, measure in fields.items()}
     groups = [
         {**member, **{field: of_group.get(member["name"]) for field, of_group in spreads.items()}}
         for member in count_members(taken[members])
@@ -49,21 +49,22 @@ def count_members(members: pa.Table) -> list[dict[str, Any]]:
     ]
 
 
-def spread(bins: pa.Table, resolution: float) -> dict[str | None, dict[str, float]]:
+def spread(bins: pa.Table) -> dict[str | None, dict[str, float]]:
     """Describe how the values of each group spread, by the group's name."""
     names = chunk(bins, "name").dictionary_encode(null_encoding="encode")
     rows = pa.table({"name": names.indices, **{n: chunk(bins, n) for n in ("bin", "count", "sum", "max")}})
     rows = rows.sort_by([("name", "ascending"), ("bin", "ascending")]).combine_chunks()
     totals = group(rows, "name", [("count", "sum"), ("sum", "sum"), ("max", "max")])
     totals = renamed(totals, ("count", "sum", "max"))
-    p95 = quantile(chunk(rows, "name"), chunk(rows, "bin"), chunk(rows, "count"), 0.95)
+    # The highest value of a bin stands for all in it.
+    # The highest value of a bin stands for all in it.
+    p95 = quantile(chunk(rows, "name"), chunk(rows, "max"), chunk(rows, "count"), 0.95)
     words = names.dictionary.to_pylist()
     found = dict(zip(p95.column("group").to_pylist(), p95.column("value").to_pylist(), strict=True))
     return {
         words[row["name"]]: {
             "avg": round(row["sum"] / row["count"], 4),
-            # The middle of a bin may lie above the highest value inside.
-            "p95": min(round(found[row["name"]] * resolution, 3), row["max"]),
+            "p95": found[row["name"]],
             "max": row["max"],
         }
         for row in totals.to_pylist()
