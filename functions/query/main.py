@@ -8,6 +8,7 @@ import functions_framework
 from flask import Request, Response
 
 from functions.query.export import Export
+from functions.query.fleet.routes import Fleet
 from functions.query.gpus import GpuRoutes
 from functions.query.graph.door import GraphDoor
 from functions.query.inventory import Inventory
@@ -41,6 +42,7 @@ _inventory = Inventory(_gpus, clock.now_ms, _config.stale_after)
 _parts = (
     GpuRoutes(_inventory),
     Telemetry(_store, _inventory),
+    Fleet(_store, _inventory, clock.now_ms, _config.stale_after, _config.expected()),
     Export(_store, _gpus, lambda: Queue(_etcd(), _keys), clock.now_ms),
     GpuMetrics(_gpus, clock.now_ms, _config.stale_after, lambda: render_own("query", ())),
     Swagger(),
