@@ -157,14 +157,22 @@ def _cell(text: str) -> str:
 
 
 def _dump(value: Any, indent: str = "") -> str:
-    """Write JSON; what fits on one line is on one."""
+    """Write JSON, as much on a line as fits."""
     line = json.dumps(value, ensure_ascii=False)
     if len(indent) + len(line) <= _WIDTH or not value or not isinstance(value, dict | list):
         return line
     inner = indent + "  "
     if isinstance(value, dict):
-        lines = [f"{inner}{json.dumps(name)}: {_dump(member, inner)}" for name, member in value.items()]
+        items = [f"{json.dumps(name)}: {_dump(member, inner)}" for name, member in value.items()]
     else:
-        lines = [inner + _dump(item, inner) for item in value]
+        items = [_dump(item, inner) for item in value]
+    lines = [items[0]]
+    for item in items[1:]:
+        together = f"{lines[-1]}, {item}"
+        if len(inner) + len(together) < _WIDTH and "\n" not in together:
+            lines[-1] = together
+        else:
+            lines.append(item)
+    body = f",\n{inner}".join(lines)
     opening, closing = ("{", "}") if isinstance(value, dict) else ("[", "]")
-    return opening + "\n" + ",\n".join(lines) + "\n" + indent + closing
+    return f"{opening}\n{inner}{body}\n{indent}{closing}"
