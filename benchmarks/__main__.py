@@ -14,14 +14,14 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from benchmarks import freshness, ingest, memory, query, report, size
+from benchmarks import answers, freshness, ingest, memory, query, report, size
 from benchmarks.figures import Section
 from benchmarks.ingest import Ingested
 from benchmarks.machine import describe_machine
 from benchmarks.processes import BenchmarkFailure
 from benchmarks.run import Run
 
-PARTS = ("ingest", "size", "freshness", "query", "memory")
+PARTS = ("ingest", "size", "freshness", "query", "answers", "memory")
 #: Parts that need the stores of part 1.
 _STORED = {"ingest", "size", "query", "memory"}
 _DEFAULT_ROWS, _QUICK_ROWS = 1_000_000, 100_000
@@ -69,7 +69,7 @@ def main(
     output: Path | None,
     work_dir: Path,
 ) -> None:
-    """Measure PARTS of the pipeline beside VictoriaMetrics: ingest, size, freshness, query, memory, or all.
+    """Measure PARTS of the pipeline, or all of them, beside VictoriaMetrics where it does the same.
 
     The exit status is 1 where rows were lost or something does not work; a missed aim is only said.
     """
@@ -139,6 +139,8 @@ def _measure(run: Run, parts: set[str], sections: list[Section]) -> None:
         if run.tenfold:
             run.say("stores of ten times the size")
             query.measure_tenfold(run, queries)
+    if "answers" in parts:
+        sections.append(answers.measure(run, quick=not run.tenfold))
     if "memory" in parts:
         sections.append(memory.report(kept, loaded))
 

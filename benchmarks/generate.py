@@ -43,11 +43,12 @@ _BUSY, _HALF = 14, 3
 
 @dataclass(frozen=True)
 class Fleet:
-    """So many GPUs, each with a record every STEP_S seconds, so many times."""
+    """So many GPUs, each with a record every `step_s` seconds, so many times."""
 
     gpus: int
     instants: int
     start_ms: int = START_MS
+    step_s: int = STEP_S
 
     @property
     def rows(self) -> int:
@@ -62,7 +63,7 @@ class Fleet:
     @property
     def end_ms(self) -> int:
         """The first instant after the last one."""
-        return self.start_ms + self.instants * STEP_S * 1000
+        return self.start_ms + self.instants * self.step_s * 1000
 
     @cached_property
     def hostnames(self) -> list[str]:
@@ -94,7 +95,7 @@ class Fleet:
         instants = range(first, self.instants if count is None else min(first + count, self.instants))
         gpu = pa.array(list(which) * len(instants), pa.int64())
         at = pa.array(list(instants), pa.int64()).take(_repeated(len(instants), len(which)))
-        times = pa.array([self.start_ms + i * STEP_S * 1000 for i in instants], pa.timestamp("ms"))
+        times = pa.array([self.start_ms + i * self.step_s * 1000 for i in instants], pa.timestamp("ms"))
         texts = pc.strftime(times.cast(pa.timestamp("s")), format="%Y-%m-%dT%H:%M:%SZ")
         columns: dict[str, Any] = {"timestamp": texts.take(_repeated(len(instants), len(which)))}
         columns |= {name: self._labels.column(name).combine_chunks().take(gpu) for name in LABELS}

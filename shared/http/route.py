@@ -92,13 +92,22 @@ def parse_parameters(request: Request, endpoint: Endpoint, in_path: Mapping[str,
         if len(values) > 1:
             raise InvalidInput(f"parameter {name!r} is given {len(values)} times: once is enough")
         given[name] = values[0]
+    return validate_parameters(endpoint, given)
+
+
+def validate_parameters(endpoint: Endpoint, given: Mapping[str, Any]) -> Parameters:
+    """Make the parameters of an endpoint of what was given by name, mostly texts.
+
+    Raises:
+        InvalidInput: One is missing or not valid; says what would be.
+    """
     try:
         return endpoint.parameters.model_validate(given, context={"now_ms": clock.now_ms()})
     except ValidationError as exc:
         raise _explain(exc, given) from exc
 
 
-def _explain(exc: ValidationError, given: Mapping[str, str]) -> InvalidInput:
+def _explain(exc: ValidationError, given: Mapping[str, Any]) -> InvalidInput:
     first = exc.errors(include_url=False)[0]
     said = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
     if not first["loc"]:
