@@ -125,6 +125,7 @@ _service = Service(
         *dead.build_routes(lambda: DeadLetters(_etcd(), _keys)),
     ],
     _etcd,
+    _config,
 )
 
 

@@ -39,7 +39,7 @@ _parts = (
     Telemetry(_store, _inventory),
     Export(_store, _gpus, lambda: Queue(_etcd(), _keys), clock.now_ms),
 )
-_service = Service("query", [route for part in _parts for route in part.routes()], _etcd)
+_service = Service("query", [route for part in _parts for route in part.routes()], _etcd, _config)
 
 
 @functions_framework.http

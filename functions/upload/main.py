@@ -154,6 +154,7 @@ _service = Service(
         *Imports(_etcd, _keys, _config, _gate).routes(),
     ],
     _etcd,
+    _config,
 )
 
 

@@ -13,6 +13,7 @@ from flask import Response
 
 from shared.errors import (
     Conflict,
+    Forbidden,
     InvalidInput,
     LimitExceeded,
     MethodNotAllowed,
@@ -20,7 +21,9 @@ from shared.errors import (
     NotFound,
     NothingAccepted,
     PipelineError,
+    TooManyRequests,
     Transient,
+    Unauthorized,
     UnsupportedMedia,
 )
 
@@ -29,10 +32,13 @@ STATUSES: tuple[tuple[type[PipelineError], int], ...] = (
     (NothingAccepted, 422),
     (UnsupportedMedia, 415),
     (InvalidInput, 400),
+    (Unauthorized, 401),
+    (Forbidden, 403),
     (NotFound, 404),
     (MethodNotAllowed, 405),
     (Conflict, 409),
     (LimitExceeded, 413),
+    (TooManyRequests, 429),
     (Transient, 503),
     (NoSpace, 507),
     (PipelineError, 500),
@@ -60,6 +66,8 @@ def error_response(exc: PipelineError) -> Response:
     headers = {}
     if isinstance(exc, Transient):
         headers["Retry-After"] = str(exc.retry_after_s)
+    if isinstance(exc, Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
     if isinstance(exc, MethodNotAllowed):
         headers["Allow"] = ", ".join(exc.allowed)
     error = {"code": exc.code, "message": exc.message, "details": exc.details}
