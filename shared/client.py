@@ -228,7 +228,7 @@ class Client:
         fields = {str(k): v for k, v in details.items()} if isinstance(details, dict) else {}
         fields.pop("message", None)
         if status == 401:  # noqa: PLR2004
-            message += " (--token, --token-file or GPU_TELEMETRY_TOKEN gives the command one)"
+            message += " (the command: --token, --token-file or GPU_TELEMETRY_TOKEN)"
         raise _BY_STATUS.get(status, PipelineError)(message, **fields)
 
     @contextmanager

@@ -21,6 +21,8 @@ from shared.errors import BadConfig
 log = logging.getLogger(__name__)
 
 ROLES = ("ingest", "read", "admin")
+#: Whose token the queue source and cron send to collect.
+ROLES_OF_SOURCES = ("ingest", "admin")
 #: A shorter one can be guessed.
 SHORTEST = 16
 #: Mounted Secrets are exchanged while a function runs: so often is looked whether that happened.
@@ -145,6 +147,10 @@ class TokenFile:
             if token.role in roles:
                 return token
         raise BadConfig(f"{self._path} has no token with the role {' or '.join(roles)}: collect asks for one")
+
+    def headers(self, *roles: str) -> dict[str, str]:
+        """Return the header that carries the first token with one of some roles; raises as `first`."""
+        return {"Authorization": f"Bearer {self.first(*roles).value}"}
 
     def _check(self) -> None:
         try:

@@ -26,6 +26,7 @@ from shared.tokens import Token, TokenFile, find_token
 _HARMLESS = ("GET", "HEAD", "OPTIONS")
 #: How a page of the web names its token: it can give a WebSocket no headers.
 _IN_QUERY = "access_token"
+_NO_TOKEN = "this needs a token: send `Authorization: Bearer TOKEN`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,8 @@ class Access:
             if request.method not in _HARMLESS:
                 self._check_origin(request)
         elif caller.token is None:
-            raise Unauthorized("this token is not known" if _read_header(request) else None)
+            given = _read_header(request) or _IN_QUERY in request.args
+            raise Unauthorized("this token is not known" if given else _NO_TOKEN)
         elif role is not None and caller.token.role not in (role, "admin"):
             raise Forbidden(f"this needs a token of role {role}: this one's is {caller.token.role}")
 

@@ -58,7 +58,8 @@ class Exchange:
         seconds = time.perf_counter() - self._began_s
         route = self.endpoint.path if self.endpoint else UNMATCHED
         self._counts.add(route, self._method, status, seconds)
-        if self.endpoint and self.endpoint.tag == "health":
+        if self.endpoint and not self.endpoint.limited and status < 400 and not problem:  # noqa: PLR2004
+            # Probes, and events: what became of those is logged as such.
             level = logging.DEBUG
         if log.isEnabledFor(level):
             caller = self.caller

@@ -16,7 +16,6 @@ SECURITY = (
 def add_headers(response: Response, request_id: str) -> None:
     """Add what every answer has."""
     headers = response.headers
-    headers["Server"] = "gpu-telemetry"
     headers["X-Request-Id"] = request_id
     for name, value in SECURITY:
         if name not in headers:
