@@ -63,7 +63,7 @@ class UnsupportedMedia(InvalidInput):
 
 
 class Unauthorized(PipelineError):
-    """This needs a token: send `Authorization: Bearer TOKEN`."""
+    """This needs a token, as in `Authorization: Bearer TOKEN`."""
 
     code = "unauthorized"
 

@@ -26,7 +26,6 @@ from shared.tokens import Token, TokenFile, find_token
 _HARMLESS = ("GET", "HEAD", "OPTIONS")
 #: How a page of the web names its token: it can give a WebSocket no headers.
 _IN_QUERY = "access_token"
-_NO_TOKEN = "this needs a token: send `Authorization: Bearer TOKEN`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,7 @@ class Access:
                 self._check_origin(request)
         elif caller.token is None:
             given = _read_header(request) or _IN_QUERY in request.args
-            raise Unauthorized("this token is not known" if given else _NO_TOKEN)
+            raise Unauthorized("this token is not known" if given else None)
         elif role is not None and caller.token.role not in (role, "admin"):
             raise Forbidden(f"this needs a token of role {role}: this one's is {caller.token.role}")
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 #: Upper bounds of the buckets of durations, in seconds, each included; the last bucket has none.
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Count:
     """The requests of one route, method and status."""
 
@@ -18,10 +20,10 @@ class Count:
     route: str
     method: str
     status: int
-    requests: int
+    #: For each bound of BUCKETS_S the requests that took no longer.
+    within: Sequence[tuple[float, int]]
+    count: int
     seconds: float
-    #: How many took at most BUCKETS_S[i] and more than the one before; one element more than BUCKETS_S.
-    buckets: tuple[int, ...]
 
 
 class Counts:
@@ -50,9 +52,9 @@ class Counts:
                     route=key[0],
                     method=key[1],
                     status=key[2],
-                    requests=sum(buckets),
+                    within=tuple(zip(BUCKETS_S, accumulate(buckets), strict=False)),
+                    count=sum(buckets),
                     seconds=self._seconds[key],
-                    buckets=tuple(buckets),
                 )
                 for key, buckets in sorted(self._buckets.items())
             ]

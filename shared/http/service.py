@@ -37,14 +37,14 @@ class Service:
     """One function's HTTP side: what it is called and which routes it has. Call it with a request."""
 
     def __init__(
-        self, name: str, routes: Sequence[Route], etcd: Callable[[], Etcd], config: Settings
+        self, name: str, routes: Sequence[Route], etcd: Callable[[], Etcd], config: Settings, counts: Counts
     ) -> None:
         self.name = name
         self._etcd = etcd
         self.started = time.monotonic()
         self._cors = Cors(config.origins())
         self.access = Access(config, self._cors)
-        self.counts = Counts()
+        self._counts = counts
         own = [Route(health.HEALTH, self._health), Route(health.READY, self._ready)]
         self._routes = Routes(name, [*own, *routes])
         take_over(self._answer_for_framework)
@@ -54,7 +54,7 @@ class Service:
         return self._serve(request, self._answer)
 
     def _serve(self, request: Request, answer: Callable[[Request, Exchange], Response]) -> Response:
-        exchange = Exchange(request, self.counts)
+        exchange = Exchange(request, self._counts)
         try:
             response = answer(request, exchange)
         except (PipelineError, HTTPException) as exc:
