@@ -20,7 +20,7 @@ from shared.errors import BadConfig
 MIB = 1024 * 1024
 
 _UNITS = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "kib": 1024, "mib": MIB, "gib": 1024 * MIB}
-_ORIGIN = re.compile(r"https?://([^\s:/,@?#]+|\[[0-9a-f:]+\])(:\d{1,5})?")
+_ORIGIN = re.compile(r"https?://([^\s:/,@?#*]+|\[[0-9a-f:]+\])(:\d{1,5})?")
 _SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -203,7 +203,7 @@ class Settings(BaseModel):
     @classmethod
     def _origins(cls, value: str, info: ValidationInfo) -> str:
         for origin in split_list(value):
-            if origin != "*" and _ORIGIN.fullmatch(origin) is None:
+            if origin != "*" and _ORIGIN.fullmatch(origin.lower()) is None:
                 raise ValueError("expected origins such as https://grafana.example, without a path, or *")
         if info.data.get("enable_cors") and not split_list(value):
             raise ValueError("ENABLE_CORS needs origins, such as https://grafana.example, or *")
