@@ -248,7 +248,7 @@ def test_a_body_that_breaks_off_is_no_upload(pipeline):
     data = wide([wide_row(uuid="GPU-broken", power="350.5")])
     where = urlsplit(pipeline.upload.url)
     with socket.create_connection((where.hostname, where.port)) as s:
-        head = f"POST /api/v1/csv/upload HTTP/1.1\r\nHost: x\r\nContent-Type: text/csv\r\nContent-Length: {len(data)}\r\n\r\n"
+        head = f"POST /api/v1/csv/upload HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/csv\r\nContent-Length: {len(data)}\r\n\r\n"
         s.sendall(head.encode() + data[:-10])
         s.shutdown(socket.SHUT_WR)
         answer = s.recv(65536)
@@ -276,9 +276,7 @@ def test_chunks_that_are_none_are_no_crash(pipeline, path, tail):
     where = urlsplit(pipeline.upload.url)
     body = wide([wide_row(uuid="GPU-chunk")])
     with socket.create_connection((where.hostname, where.port)) as s:
-        head = (
-            f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: text/csv\r\nTransfer-Encoding: chunked\r\n\r\n"
-        )
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/csv\r\nTransfer-Encoding: chunked\r\n\r\n"
         s.sendall(head.encode() + b"%x\r\n%s\r\n" % (len(body), body) + tail)
         s.shutdown(socket.SHUT_WR)
         status = s.recv(65536).split(b" ")[1]
