@@ -181,6 +181,10 @@ class Settings(BaseModel):
         Field(description="GPUs a host should have: `8`, or `node-a=8,node-b=4`; empty: the most it has had"),
     ] = ""
     enable_websocket: Annotated[bool, Field(description="`false`: query serves no /ws")] = True
+    websocket_timeout: Annotated[
+        float,
+        Field(gt=0, description="how long one WebSocket is served; less than timeoutSeconds of the manifest"),
+    ] = 270.0
     enable_graphql: Annotated[bool, Field(description="`false`: query serves no /graphql")] = True
     metrics_port: Annotated[
         int, Field(ge=0, le=65535, description="where the queue source serves /metrics; 0: nowhere")
@@ -197,7 +201,14 @@ class Settings(BaseModel):
     def _size(cls, value: object) -> object:
         return parse_bytes(value) if isinstance(value, str) else value
 
-    @field_validator("poll_interval", "visibility_timeout", "stale_after", "max_query_time", mode="before")
+    @field_validator(
+        "poll_interval",
+        "visibility_timeout",
+        "stale_after",
+        "max_query_time",
+        "websocket_timeout",
+        mode="before",
+    )
     @classmethod
     def _duration(cls, value: object) -> object:
         return parse_duration_s(value) if isinstance(value, str) else value

@@ -21,6 +21,8 @@ AsOf = Annotated[
     Literal["now", "latest"],
     Field(description="status against the clock, or against the newest record of all (histories)"),
 ]
+#: What becomes of the values of a field within a step of time.
+Aggregate = Literal["avg", "min", "max", "last", "p95", "count"]
 _MATCH = "exactly, or with * for anything"
 
 
