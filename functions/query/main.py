@@ -12,6 +12,7 @@ from functions.query.gpus import GpuRoutes
 from functions.query.graph.door import GraphDoor
 from functions.query.inventory import Inventory
 from functions.query.metrics import GpuMetrics
+from functions.query.stored import StoredRoutes
 from functions.query.swagger import Swagger
 from functions.query.telemetry import Telemetry
 from shared import clock
@@ -40,6 +41,7 @@ def _gpus() -> Gpus:
 _inventory = Inventory(_gpus, clock.now_ms, _config.stale_after)
 _parts = (
     GpuRoutes(_inventory),
+    StoredRoutes(_inventory),
     Telemetry(_store, _inventory),
     Export(_store, _gpus, lambda: Queue(_etcd(), _keys), clock.now_ms),
     GpuMetrics(_gpus, clock.now_ms, _config.stale_after, lambda: render_own("query", ())),
