@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from typing import Any
 
 import orjson
@@ -69,12 +68,10 @@ class GpuRoutes:
         there = pc.equal(chunk(gpus, "hostname"), name) if "hostname" in gpus.column_names else None
         if there is None or not pc.any(there).as_py():
             raise NotFound(f"there is no host {name!r}: /api/v1/hosts lists them")
-
-        def render() -> bytes:
-            # The name is exact here: a host may have a star in its name.
-            return _render_page(view.gpus.filter(there), wanted.model_copy(update={"hostname": None}), name)
-
-        return self._kept.answer(request, (view.state, wanted), render)
+        # The name is exact here; as a filter it still matches itself.
+        return self._kept.answer(
+            request, (view.state, wanted), lambda: _render_page(view.gpus.filter(there), wanted)
+        )
 
     def _get_gpu(self, request: Request, wanted: api.GpuWanted) -> Response:
         view = self._inventory.view(wanted.as_of)
@@ -88,9 +85,9 @@ class GpuRoutes:
         return self._kept.answer(request, (view.state, wanted), lambda: _render_hosts(view, wanted))
 
 
-def _render_page(gpus: pa.Table, wanted: api.GpuPage, of: Hashable = None) -> bytes:
+def _render_page(gpus: pa.Table, wanted: api.GpuPage) -> bytes:
     found = order_gpus(select_gpus(gpus, wanted))
-    question = (of, wanted.model_copy(update={"limit": None, "cursor": None}))
+    question = wanted.model_copy(update={"limit": None, "cursor": None})
     page = cut_page(found, question, wanted.limit, wanted.cursor)
     after = (page.gpus.num_rows, orjson.dumps(page.next))
     return b'{"success":true,"data":[%s],"count":%d,"next":%s}\n' % (_render_gpus(page.gpus), *after)
