@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any
 
+import flask
 from flask import Request, Response
 from werkzeug.exceptions import ClientDisconnected, HTTPException
 
@@ -31,6 +32,9 @@ class Service:
         self.started = time.monotonic()
         own = [Route(health.HEALTH, self._health), Route(health.READY, self._ready)]
         self._routes = Routes(name, [*own, *routes])
+        if flask.has_app_context():
+            # What the framework itself routes nowhere (a line break in a path, /robots.txt) is answered here.
+            flask.current_app.register_error_handler(404, lambda _error: self(flask.request))
 
     def __call__(self, request: Request) -> Response:
         """Answer a request; never raises."""
