@@ -14,6 +14,7 @@ from functions.query.graph.door import GraphDoor
 from functions.query.inventory import Inventory
 from functions.query.live.door import Live
 from functions.query.metrics import GpuMetrics
+from functions.query.stored import StoredRoutes
 from functions.query.swagger import Swagger
 from functions.query.telemetry import Telemetry
 from shared import clock
@@ -58,6 +59,7 @@ def _known_fields() -> set[str]:
 
 _parts = (
     GpuRoutes(_inventory),
+    StoredRoutes(_inventory),
     Telemetry(_store, _inventory),
     Fleet(_store, _inventory, clock.now_ms, _config.stale_after, _config.expected()),
     Export(_store, _gpus, lambda: Queue(_etcd(), _keys), clock.now_ms),
