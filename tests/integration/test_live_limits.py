@@ -9,6 +9,7 @@ import websocket
 
 from tests.functions import running
 from tests.integration.sockets import Feed, connected, keys
+from tests.integration.tokens import TOKENS, bearer, write_tokens
 from tests.waiting import wait_until
 
 
@@ -91,17 +92,14 @@ def _opens(function):
 
 def test_without_etcd_there_is_no_socket(tmp_path):
     with running("query", tmp_path, etcd="127.0.0.1:1", prefix="/test") as function:
-        with pytest.raises(websocket.WebSocketBadStatusException) as refused:
-            connected(function).__enter__()
-        assert refused.value.status_code == 503
+        assert refusal(function) == 503
 
 
 def test_it_can_be_switched_off(pipeline, tmp_path):
     where = {"etcd": pipeline.etcd, "prefix": pipeline.prefix}
     with running("query", tmp_path, **where, ENABLE_WEBSOCKET="false") as function:
         assert function.get("/ws")[0] == 404
-        with pytest.raises(websocket.WebSocketBadStatusException):
-            connected(function).__enter__()
+        assert refusal(function) in (400, 404)
 
 
 def test_sockets_end_before_the_request_does_and_go_on_without_loss(pipeline, feed, tmp_path):
@@ -149,3 +147,34 @@ def test_a_reader_that_is_slow_is_told_how_much_it_missed(pipeline, feed):
         again.subscribe(hosts=["node-slow"], cursor=missed["from"])
         again.receive_until(lambda s: keys(s)[-1:] == after, 30)
         assert len({*keys(slow), *keys(again)}) == rows + 1
+
+
+def refusal(function, path="/ws", **how):
+    with pytest.raises(websocket.WebSocketBadStatusException) as refused:
+        connected(function, path, **how).__enter__()
+    return refused.value.status_code
+
+
+def test_a_socket_asks_for_a_token_that_may_read(pipeline, tmp_path):
+    where = {"etcd": pipeline.etcd, "prefix": pipeline.prefix}
+    tokens = write_tokens(tmp_path / "tokens")
+    with running("query", tmp_path, **where, AUTH_TOKENS=str(tokens)) as function:
+        assert refusal(function) == 401
+        assert refusal(function, "/ws?access_token=wrong") == 401
+        assert refusal(function, header=bearer("ingest")) == 403
+        for path, headers in (("/ws", bearer("read")), (f"/ws?access_token={TOKENS['read']}", {})):
+            with connected(function, path, header=headers) as socket:
+                assert socket.ask("ping") == {"type": "pong"}
+
+
+def test_pages_of_elsewhere_get_no_socket(pipeline):
+    assert refusal(pipeline.query, origin="https://evil.example") == 403
+    with connected(pipeline.query, origin=pipeline.query.url) as socket:
+        assert socket.ask("ping") == {"type": "pong"}
+
+
+def test_sockets_are_counted_as_requests_are(pipeline):
+    with connected(pipeline.query) as socket:
+        assert socket.ask("ping") == {"type": "pong"}
+    line = b'gpu_telemetry_requests_total{service="query",route="/ws",method="GET",status="101"}'
+    wait_until(lambda: line in pipeline.query.call("GET", "/metrics")[1])
