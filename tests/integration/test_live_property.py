@@ -6,6 +6,7 @@ The wire alone is not one: a session talks over two lists here, which can be pau
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import secrets
 import threading
@@ -238,10 +239,11 @@ def test_what_is_stored_is_told_or_said_to_be_missed(world, actions):
 def test_who_comes_back_again_and_again_while_data_come_misses_nothing(world, monkeypatch):
     monkeypatch.setattr(outbox, "MOST_BYTES", 1_000_000)
     world = world()
-    uploading = threading.Thread(target=lambda: [world.upload(12) for _ in range(60)])
+    uploading = threading.Thread(target=lambda: [world.upload(2) for _ in range(100)])
     uploading.start()
-    while uploading.is_alive():
-        world.client.come_back([world.fold])
+    for turn in itertools.takewhile(lambda _: uploading.is_alive(), itertools.count()):
+        world.client.come_back([world.fold] if turn % 10 == 0 else [])
+        wait_until(lambda: received(world.client.wire.messages) or not uploading.is_alive(), every_s=0.001)
     uploading.join()
     wait_until(lambda: not world.untold(), every_s=0.005)
     world.client.leave()
