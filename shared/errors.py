@@ -5,6 +5,7 @@ PipelineError
  │    ├── NotCsv            the body cannot be read as a telemetry CSV at all
  │    ├── NothingAccepted   a readable file of which no row could be kept
  │    └── UnsupportedMedia  a content type or encoding that is not understood
+ ├── NotAcceptable         there is no format that the client takes
  ├── NotFound              what was asked for does not exist (an outage is never this)
  ├── MethodNotAllowed      the path exists, the verb does not
  ├── Conflict              the request is fine, the state is not (an ambiguous id, a lost claim)
@@ -57,6 +58,12 @@ class UnsupportedMedia(InvalidInput):
     """This content type is not understood here."""
 
     code = "unsupported_media_type"
+
+
+class NotAcceptable(PipelineError):
+    """There is no format of this that the client takes."""
+
+    code = "not_acceptable"
 
 
 class NotFound(PipelineError):
