@@ -37,7 +37,7 @@ class Pipeline:
         self.ports = {name: find_free_port() for name in _NAMES}
         self.query, self.upload, self.collect, self.admin = (Http(self.ports[name]) for name in _NAMES)
         data_dir.mkdir(parents=True)
-        options = [f"--{name}-port={port}" for name, port in self.ports.items()]
+        options = [f"--{name}-port={port}" for name, port in self.ports.items()] + ["--metrics-port=0"]
         # An etcd that somebody else runs is not for us, and what users set is not what is measured.
         environment = {k: v for k, v in os.environ.items() if k != "ETCD_ENDPOINTS"}
         with (data_dir / "up.log").open("wb") as log:

@@ -47,6 +47,8 @@ class Container(_Part):
     command: Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
     args: Annotated[tuple[str, ...], Field(strict=False)] = ()
     env: Annotated[tuple[EnvironmentVariable, ...], Field(strict=False)] = ()
+    #: Named for whoever looks for them; what listens on them is told by the environment.
+    ports: Annotated[tuple[dict[str, Any], ...], Field(strict=False)] = ()
     #: Probes, limits and rights are the cluster's business.
     resources: dict[str, Any] = {}
     readiness_probe: Annotated[dict[str, Any], Field(alias="readinessProbe")] = {}

@@ -31,6 +31,8 @@ class Options:
     #: Ports by service name; a service that is not named gets a free one.
     ports: Mapping[str, int]
     admin_port: int
+    #: Where the queue source serves its metrics; 0: nowhere.
+    metrics_port: int = 0
     manifests: Path
     etcd_endpoints: str | None
     sample: bool
@@ -68,7 +70,10 @@ def build_plan(
         builder.build(
             source.metadata.name,
             source.container,
-            {"K_SINK": _build_sink_url(source.spec.sink, urls, source.metadata.name)},
+            {
+                "K_SINK": _build_sink_url(source.spec.sink, urls, source.metadata.name),
+                **_metrics_address(source.container, options),
+            },
             grace_s=_SOURCE_GRACE_S,
         )
         for source in manifests.container_sources
@@ -96,6 +101,13 @@ def _build_function(builder: _Builder, service: Service, host: str, ports: Mappi
     }
     address = (reachable_host(host), ports[name])
     return builder.build(name, service.container, own, address=address, grace_s=_FUNCTION_GRACE_S)
+
+
+def _metrics_address(container: Container, options: Options) -> dict[str, str]:
+    """Have a source that serves metrics serve them where the options say."""
+    if "METRICS_PORT" not in container.environment():
+        return {}
+    return {"HOST": options.host, "METRICS_PORT": str(options.metrics_port)}
 
 
 def _build_sink_url(sink: Sink, urls: Mapping[str, str], source: str) -> str:

@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -128,7 +128,9 @@ def check_ports(options: Options) -> None:
         BadConfig: Two options name the same port.
         Conflict: A port is taken; names the option that changes it.
     """
-    wanted: Mapping[str, int] = {**options.ports, "admin": options.admin_port}
+    wanted = {**options.ports, "admin": options.admin_port}
+    if options.metrics_port:
+        wanted["metrics"] = options.metrics_port
     seen: dict[int, str] = {}
     for name, port in wanted.items():
         if port in seen:

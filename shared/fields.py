@@ -150,6 +150,28 @@ NULL_WORDS = (
 )  # fmt: skip
 
 
+#: Fields that only grow until the driver is loaded anew.
+COUNTERS = frozenset({
+    "energy_consumption_j", "pcie_replay_count", "power_violation_ns", "thermal_violation_ns",
+    "ecc_sbe_volatile", "ecc_dbe_volatile", "ecc_sbe_aggregate", "ecc_dbe_aggregate",
+    "remapped_rows_correctable", "remapped_rows_uncorrectable",
+})  # fmt: skip
+
+
+@cache
+def _dcgm_names() -> dict[str, tuple[str, float]]:
+    out = {}
+    for name, _, _, _, others in _CATALOGUE:
+        alias, _, factor = others.split()[0].partition("*")
+        out[name] = (f"DCGM_FI_{alias}", float(factor or 1))
+    return out
+
+
+def find_dcgm_name(name: str) -> tuple[str, float] | None:
+    """Find DCGM's own name of a field and the factor from its unit to ours; None for what is not DCGM's."""
+    return _dcgm_names().get(name)
+
+
 @cache
 def _sources() -> dict[str, Source]:
     out: dict[str, Source] = {}

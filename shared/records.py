@@ -216,5 +216,18 @@ def last_by_key(columns: Mapping[str, pa.Array], key: pa.Array) -> pa.Table:
     for name, values in columns.items():
         out[name] = chunk(last, f"{name}_last")
         if pa.types.is_dictionary(values.type):
-            out[name] = pa.DictionaryArray.from_arrays(out[name], values.dictionary)
+            out[name] = text_of(out[name], values.dictionary)
     return pa.table(out)
+
+
+def text_of(codes: pa.Array, words: pa.Array) -> pa.DictionaryArray:
+    """Build a text column from places in its dictionary, as an aggregation leaves them.
+
+    It leaves the least or the largest number under a null, and Arrow looks that up, and crashes, when
+    dictionaries are unified.
+    """
+    if codes.null_count:
+        valid, numbers = codes.is_valid(), codes.fill_null(0)
+        buffers = [pc.if_else(valid, valid, None).buffers()[0], numbers.buffers()[1]]
+        codes = pa.Array.from_buffers(codes.type, len(codes), buffers)
+    return pa.DictionaryArray.from_arrays(codes, words)

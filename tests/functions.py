@@ -52,9 +52,9 @@ class Function:
 
 
 @contextlib.contextmanager
-def running(name, tmp_path, *, etcd, prefix, program=None, **environment):
+def running(name, tmp_path, *, etcd, prefix, program=None, port=None, **environment):
     """Start a function on a free port, and kill it at the end."""
-    port = free_port()
+    port = port or free_port()
     log = tmp_path / f"{name}-{port}.log"
     command = program or [
         str(Path(sys.executable).parent / "functions-framework"),

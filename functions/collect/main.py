@@ -20,6 +20,7 @@ from shared.api import collect as api
 from shared.api.endpoint import Parameters
 from shared.errors import Transient
 from shared.http import EtcdHolder, Route, Service, data_response, start
+from shared.http.metrics import metrics_route
 from shared.keys import Keys
 from shared.queue import Queue
 from shared.queue.dead import DeadLetters
@@ -123,6 +124,7 @@ _service = Service(
         Route(api.SHOW_RETENTION, lambda _request, _wanted: data_response(_housekeeping().survey())),
         Route(api.SWEEP, lambda _request, _wanted: data_response(_housekeeping().sweep())),
         *dead.build_routes(lambda: DeadLetters(_etcd(), _keys)),
+        metrics_route("collect", tuple),
     ],
     _etcd,
 )

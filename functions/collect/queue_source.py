@@ -24,6 +24,7 @@ import urllib3
 
 from functions.collect.dealer import WINDOW, Dealer, decide_in_flight
 from functions.collect.events import MESSAGES_TYPE, build_messages
+from functions.collect.metrics import Dealings, PipelineMetrics, serve_metrics
 from shared import clock
 from shared.config import read_variable
 from shared.errors import Transient
@@ -31,6 +32,7 @@ from shared.etcd import Compacted, Etcd, Watch
 from shared.http import start
 from shared.keys import Keys
 from shared.queue import Queue, ReadyMessage, parse_bell
+from shared.queue.gate import Gauge
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +59,7 @@ class QueueSource:
         self._inbox: queue.SimpleQueue[Thunk] = queue.SimpleQueue()
         self._dealer = Dealer()
         self._in_flight = 0
+        self._sent_events, self._failed_events = 0, 0
         self._stopping = threading.Event()
         self._failures = 0
         self._quiet_until = 0.0
@@ -69,6 +72,15 @@ class QueueSource:
         """Ask the loop to end; safe in a signal handler."""
         self._stopping.set()
         self._inbox.put(lambda: None)
+
+    def dealings(self) -> Dealings:
+        """Tell what was dealt so far; from any thread."""
+        return Dealings(
+            in_flight=self._in_flight,
+            known=len(self._dealer),
+            sent=self._sent_events,
+            failed=self._failed_events,
+        )
 
     def run(self) -> None:
         """Deal until stopped; requests under way are waited for."""
@@ -178,7 +190,9 @@ class QueueSource:
         now = time.monotonic()
         if not failure:
             self._failures = 0
+            self._sent_events += 1
             return
+        self._failed_events += 1
         first, most = _BACKOFF_S
         pause_s = min(first * 2**self._failures, most)
         if not self._failures:
@@ -195,8 +209,13 @@ def main() -> None:
     sink = read_variable("K_SINK")
     if not sink:
         sys.exit("gpu-telemetry queue-source: K_SINK is not set: it is the address of the collect function")
-    queue_ = Queue(Etcd(config.endpoints()), Keys(config.message_queue_prefix))
+    etcd = Etcd(config.endpoints())
+    queue_ = Queue(etcd, Keys(config.message_queue_prefix))
     source = QueueSource(queue_, sink, config.poll_interval)
+    if config.metrics_port:
+        gauge = Gauge(etcd, queue_, config.endpoints(), config.etcd_quota_bytes)
+        metrics = PipelineMetrics(etcd, queue_, gauge.read_quota, source.dealings)
+        serve_metrics(metrics, read_variable("HOST", "127.0.0.1"), config.metrics_port)
     for signal_ in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signal_, lambda *_: source.stop())
     log.info("dealing to %s", sink, extra={"action": "started"})

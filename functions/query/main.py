@@ -9,10 +9,14 @@ from flask import Request, Response
 
 from functions.query.export import Export
 from functions.query.gpus import GpuRoutes
+from functions.query.graph.door import GraphDoor
 from functions.query.inventory import Inventory
+from functions.query.metrics import GpuMetrics
+from functions.query.swagger import Swagger
 from functions.query.telemetry import Telemetry
 from shared import clock
 from shared.http import EtcdHolder, Service, start
+from shared.http.metrics import render_own
 from shared.keys import Keys
 from shared.queue import Queue
 from shared.store.gpus import Gpus
@@ -38,8 +42,13 @@ _parts = (
     GpuRoutes(_inventory),
     Telemetry(_store, _inventory),
     Export(_store, _gpus, lambda: Queue(_etcd(), _keys), clock.now_ms),
+    GpuMetrics(_gpus, clock.now_ms, _config.stale_after, lambda: render_own("query", ())),
+    Swagger(),
 )
-_service = Service("query", [route for part in _parts for route in part.routes()], _etcd)
+_routes = [route for part in _parts for route in part.routes()]
+if _config.enable_graphql:
+    _routes += GraphDoor(_routes[:]).routes()
+_service = Service("query", _routes, _etcd)
 
 
 @functions_framework.http

@@ -23,6 +23,7 @@ from shared.api.endpoint import Parameters
 from shared.errors import Transient
 from shared.etcd_metrics import MEMORY, read_metrics
 from shared.http import EtcdHolder, Route, Service, data_response, start
+from shared.http.metrics import metrics_route
 from shared.keys import Keys, new_upload_id
 from shared.messages import Origin
 from shared.queue import Queue
@@ -152,6 +153,7 @@ _service = Service(
         Route(api.STATUS, _status),
         *Uploads(_etcd, _keys).routes(),
         *Imports(_etcd, _keys, _config, _gate).routes(),
+        metrics_route("upload", tuple),
     ],
     _etcd,
 )

@@ -47,6 +47,14 @@ def _port_option(name: str, default: int) -> Callable[[Callable[..., None]], Cal
 @_port_option("collect", 8082)
 @_port_option("admin", 8090)
 @click.option(
+    "--metrics-port",
+    default=8083,
+    show_default=True,
+    envvar="METRICS_PORT",
+    type=click.IntRange(0, 65535),
+    help="The port of the queue's metrics; 0: none.",
+)
+@click.option(
     "--manifests",
     default=_MANIFESTS,
     show_default="deploy/knative/base",
@@ -68,6 +76,7 @@ def up(
     upload_port: int,
     collect_port: int,
     admin_port: int,
+    metrics_port: int,
     manifests: Path,
     etcd_endpoints: str | None,
     no_sample: bool,
@@ -78,6 +87,7 @@ def up(
         host=host,
         ports={"query": query_port, "upload": upload_port, "collect": collect_port},
         admin_port=admin_port,
+        metrics_port=metrics_port,
         manifests=manifests,
         etcd_endpoints=etcd_endpoints or None,
         sample=not no_sample,
@@ -109,6 +119,8 @@ def _ready(plan: Plan, options: Options, tell_later: Tell, *, fresh: bool) -> No
     own = "" if upload == "http://127.0.0.1:8081" else f" --url {upload}"
     asked = "" if query == "http://127.0.0.1:8080" else f" --url {query}"
     addresses = {**plan.urls, "admin": build_url(options.host, options.admin_port)}
+    if options.metrics_port:
+        addresses["metrics"] = build_url(options.host, options.metrics_port) + "/metrics"
     lines = [
         "",
         click.style("The pipeline is up.", bold=True),

@@ -2,7 +2,7 @@
 
 from shared.http.answers import data_response, error_response, json_response, stream_response
 from shared.http.body import read_body
-from shared.http.route import Route, Routes, parse_parameters
+from shared.http.route import Route, Routes, parse_parameters, validate_parameters
 from shared.http.service import Service
 from shared.http.startup import EtcdHolder, start
 
@@ -18,4 +18,5 @@ __all__ = [
     "read_body",
     "start",
     "stream_response",
+    "validate_parameters",
 ]

@@ -11,39 +11,8 @@ from typing import Any
 import orjson
 from flask import Response
 
-from shared.errors import (
-    Conflict,
-    InvalidInput,
-    LimitExceeded,
-    MethodNotAllowed,
-    NoSpace,
-    NotAcceptable,
-    NotFound,
-    NothingAccepted,
-    PipelineError,
-    Transient,
-    UnsupportedMedia,
-)
-
-#: The most special class that an error is an instance of decides.
-STATUSES: tuple[tuple[type[PipelineError], int], ...] = (
-    (NothingAccepted, 422),
-    (UnsupportedMedia, 415),
-    (InvalidInput, 400),
-    (NotFound, 404),
-    (MethodNotAllowed, 405),
-    (NotAcceptable, 406),
-    (Conflict, 409),
-    (LimitExceeded, 413),
-    (Transient, 503),
-    (NoSpace, 507),
-    (PipelineError, 500),
-)
-
-
-def status_of(kind: type[PipelineError]) -> int:
-    """Find the status that errors of a class are answered with."""
-    return next(status for known, status in STATUSES if issubclass(kind, known))
+from shared.api.errors import status_of
+from shared.errors import MethodNotAllowed, PipelineError, Transient
 
 
 def json_response(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

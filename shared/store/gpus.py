@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,6 +19,16 @@ _CACHE_BYTES = 64 * 1024 * 1024
 _KINDS = 3
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """What is known of all GPUs: one object for as long as the store stays as it is."""
+
+    #: Of each GPU the records that the newest value of each of its fields is taken from.
+    inventory: pa.Table
+    #: Of each GPU one row, as `summarise` makes it.
+    summary: pa.Table
+
+
 class Gpus:
     """The GPUs in the store; safe to share between threads."""
 
@@ -27,7 +38,7 @@ class Gpus:
         self._inventories: Cache[pa.Table] = Cache(_CACHE_BYTES, lambda table: int(table.nbytes))
         #: By kind: the segments that were merged last, and their inventory.
         self._merged: dict[int, tuple[frozenset[str], pa.Table]] = {}
-        self._summary: tuple[tuple[SegmentInfo, ...], pa.Table | None] = ((), None)
+        self._known: tuple[tuple[SegmentInfo, ...], Known | None] = ((), None)
 
     def read(self) -> pa.Table | None:
         """Summarise the whole store, one row per GPU (see `summarise`); None where it is empty.
@@ -35,10 +46,19 @@ class Gpus:
         Raises:
             SegmentGone: The index is out of date; ask again.
         """
+        known = self.read_known()
+        return None if known is None else known.summary
+
+    def read_known(self) -> Known | None:
+        """Read what is known of all GPUs; None where there are none.
+
+        Raises:
+            SegmentGone: The index is out of date; ask again.
+        """
         segments = self._store.index().segments
-        known, summary = self._summary
-        if known is segments and summary is not None:
-            return summary
+        of, known = self._known
+        if of is segments and known is not None:
+            return known
         if not segments:
             return None
         with self._lock:
@@ -48,9 +68,10 @@ class Gpus:
                 if alike:
                     parts.append(self._read_kind(kind, alike))
             self._inventories.keep_only({s.id for s in segments})
-            summary = summarise(merge_inventories(parts))
-            self._summary = (segments, summary)
-        return summary
+            inventory = merge_inventories(parts)
+            known = Known(inventory, summarise(inventory))
+            self._known = (segments, known)
+        return known
 
     def _read_kind(self, kind: int, segments: Sequence[SegmentInfo]) -> pa.Table:
         """Merge the inventories of segments, or take what was merged last where they are the same."""

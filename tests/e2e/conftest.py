@@ -39,7 +39,7 @@ class Up:
     """One `gpu-telemetry up`."""
 
     def __init__(self, data_dir, *arguments, ports=None, **environment):
-        names = ("query", "upload", "collect", "admin")
+        names = ("query", "upload", "collect", "admin", "metrics")
         self.ports = ports or dict(zip(names, (find_free_port() for _ in names), strict=True))
         self.urls = {name: f"http://127.0.0.1:{port}" for name, port in self.ports.items()}
         self.data_dir = data_dir

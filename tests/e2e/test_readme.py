@@ -19,7 +19,7 @@ EXAMPLES = [
 #: Which function a subcommand asks.
 ASKS = {"upload": "upload", "gpus": "query", "telemetry": "query", "status": "upload", "uploads": "upload"}
 ASKS |= {"dead": "collect", "retention": "collect", "export": "query", "import": "upload"}
-DEFAULT_PORTS = {"query": 8080, "upload": 8081, "collect": 8082, "admin": 8090}
+DEFAULT_PORTS = {"query": 8080, "upload": 8081, "collect": 8082, "admin": 8090, "metrics": 8083}
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

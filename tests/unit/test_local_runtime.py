@@ -25,6 +25,7 @@ def plan(tmp_path, **environment):
         host="127.0.0.1",
         ports={"upload": 8081, "query": 8080, "collect": 8082},
         admin_port=8090,
+        metrics_port=8083,
         manifests=BASE,
         etcd_endpoints=None,
         sample=False,
@@ -138,6 +139,11 @@ def test_the_environment_wins_over_the_manifest_and_the_runtime_over_both(tmp_pa
     assert upload.environment["LOG_LEVEL"] == "debug"
     assert upload.environment["PORT"] == "8081"
     assert upload.environment["ETCD_ENDPOINTS"] == "127.0.0.1:2379"
+
+
+def test_the_queue_source_serves_metrics_where_the_options_say(tmp_path):
+    environment = plan(tmp_path).sources[0].environment
+    assert (environment["HOST"], environment["METRICS_PORT"]) == ("127.0.0.1", "8083")
 
 
 def test_a_sink_that_no_manifest_describes_is_named(tmp_path):

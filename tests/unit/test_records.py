@@ -182,3 +182,12 @@ def test_one_gpu_is_read_whole_from_a_part_of_a_large_segment(uuid):
     assert part.num_rows < whole.num_rows
     assert slice_of_gpu(part, uuid).to_pylist() == slice_of_gpu(whole, uuid).to_pylist()
     assert slice_of_gpu(part, uuid).num_rows == sum(r[0] == uuid for r in rows)
+
+
+def test_what_was_resolved_can_be_put_together_with_other_words():
+    """A label that one key never has leaves a null; Arrow looks up what stands under it."""
+    parts = [
+        sort_resolve(as_message(0, 0, [("x", 0, 1.0, None, pod), ("y", 0, 1.0, None, None), ("y", 0, 2.0, None, None)]))
+        for pod in ("a", "b")
+    ]  # fmt: skip
+    assert concat(parts).column("pod").to_pylist() == ["a", None, "b", None]
