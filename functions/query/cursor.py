@@ -1,8 +1,8 @@
 """Cursors: where a page of records ended, as a text that nobody needs to understand.
 
-A cursor names the last key that was answered, not how many there were: what is stored meanwhile neither moves it
-nor comes twice. It carries the window as it was resolved for the first page, so that `now-15m` means the same
-for all of them, and a mark of the question, so that it is not taken for another one's.
+A cursor names the last key that was answered, not how many there were: what is stored meanwhile neither moves
+it nor comes twice. It carries the window as it was resolved for the first page, so that `now-15m` means the
+same for all of them, and a mark of the question, so that it is not taken for another one's.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ def parse_cursor(text: str, mark: str) -> Cursor:
     """
     body = _decode(text)
     if body is None:
-        raise InvalidInput("cursor: not one that was given: take `next` of a page as it is", parameter="cursor")
+        raise InvalidInput(
+            "cursor: not one that was given: take `next` of a page as it is", parameter="cursor"
+        )
     if body[1] != mark:
         raise InvalidInput(
             "cursor: it goes on with another question: ask with the parameters of the page it is from, "

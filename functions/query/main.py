@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import cache
 
 import functions_framework
@@ -12,6 +13,7 @@ from functions.query.gpus import GpuRoutes
 from functions.query.graph.door import GraphDoor
 from functions.query.inventory import Inventory
 from functions.query.metrics import GpuMetrics
+from functions.query.paging import read_limits
 from functions.query.swagger import Swagger
 from functions.query.telemetry import Telemetry
 from shared import clock
@@ -40,7 +42,7 @@ def _gpus() -> Gpus:
 _inventory = Inventory(_gpus, clock.now_ms, _config.stale_after)
 _parts = (
     GpuRoutes(_inventory),
-    Telemetry(_store, _inventory),
+    Telemetry(_store, _inventory, read_limits(_config), time.monotonic),
     Export(_store, _gpus, lambda: Queue(_etcd(), _keys), clock.now_ms),
     GpuMetrics(_gpus, clock.now_ms, _config.stale_after, lambda: render_own("query", ())),
     Swagger(),

@@ -1,8 +1,8 @@
 """Pages: where an answer is cut off, by how many records it has and by how long it takes.
 
-A page is cut between records of the answer, so that where it ends can be said: the last key answered, or where
-no record was found for long, the last one looked at. Records over a step of time are never cut in the middle of
-a step.
+A page is cut between records of the answer, so that where it ends can be said: the last key answered, or
+where no record was found for long, the last one looked at. Records over a step of time are never cut in the
+middle of a step.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from functions.query.records import Place, last_place
+from shared.api.types import parse_duration_ms
+from shared.config import Settings
 from shared.errors import LimitExceeded
 from shared.records import chunk
 
@@ -41,9 +43,17 @@ class Limits:
         if end_ms - start_ms > self.range_ms:
             raise LimitExceeded(
                 f"the window is {(end_ms - start_ms) / 1000:.0f} s long, one query may ask for "
-                f"{self.range_ms / 1000:.0f} s (MAX_QUERY_RANGE): ask for a part, with start_time and end_time",
+                f"{self.range_ms / 1000:.0f} s (MAX_QUERY_RANGE): ask for a part by start_time and end_time",
                 max_query_range_s=self.range_ms / 1000,
             )
+
+
+def read_limits(config: Settings) -> Limits:
+    """Take the limits from the settings."""
+    longest = config.max_query_range
+    return Limits(
+        None if longest == "off" else parse_duration_ms(longest), config.max_query_rows, config.max_query_time
+    )
 
 
 class Watch:

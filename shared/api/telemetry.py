@@ -89,17 +89,17 @@ class LatestWanted(GpuFilter):
 
 
 _FORMATS = (
-    "As JSON, NDJSON, CSV (which upload takes back) or Parquet, by the header Accept or format=. What is asked "
-    "again with If-None-Match is 304 while the answer would be the same."
+    "As JSON, NDJSON, CSV (which upload takes back) or Parquet, by the header Accept or format=. What "
+    "is asked again with If-None-Match is 304 while the answer would be the same."
 )
 _PAGES = (
-    "Where there are more than `limit`, `next` is the cursor of the next page: ask the same again with cursor=. "
-    "Records stored meanwhile neither move it nor make any come twice. An answer that would have more records or "
-    "take longer than the server allows (MAX_QUERY_ROWS, MAX_QUERY_TIME) ends with a cursor, too. In formats "
-    "other than JSON the next page is in the header Link where up to 100,000 records are asked for; a longer "
-    "answer has as many as its limit, or breaks off: it never ends early as if it were whole. A window longer "
-    "than MAX_QUERY_RANGE is refused; one that is open counts as what is stored in it. A step with nothing in "
-    "it is left out."
+    "Where there are more than `limit`, `next` is the cursor of the next page: ask the same again with "
+    "cursor=. What is stored meanwhile neither moves it nor makes a record come twice. An answer that would "
+    "have more records or take longer than the server allows (MAX_QUERY_ROWS, MAX_QUERY_TIME) ends with a "
+    "cursor, too. In formats other than JSON the next page is in the header Link, where up to 100,000 "
+    "records are asked for; a longer answer has as many as its limit, or breaks off: it never ends early as "
+    "if it were whole. A window longer than MAX_QUERY_RANGE is refused; where it is open, what is stored "
+    "counts. A step with nothing in it is left out."
 )
 _NOT_MODIFIED = Answer(status=304, types=(), description="It is what the ETag in If-None-Match names.")
 _REFUSALS = (LimitExceeded, NotAcceptable, Transient)
@@ -127,7 +127,9 @@ TELEMETRY = Endpoint(
     tag="telemetry",
     parameters=TelemetryWanted,
     answers=(
-        Answer(data=list[Record], beside=PAGE_WITH_NEXT, types=_TYPES, description="Ordered by uuid and time."),
+        Answer(
+            data=list[Record], beside=PAGE_WITH_NEXT, types=_TYPES, description="Ordered by uuid and time."
+        ),
         _NOT_MODIFIED,
     ),
     errors=_REFUSALS,

@@ -1,8 +1,8 @@
 """The formats in which records are answered, and which of them a request is answered in.
 
-A format is written piece by piece from chunks of records. JSON has an envelope, in which the cursor of the next
-page stands at the end. The others are records only: what they leave out is said before the body, or else the
-answer breaks off.
+A format is written piece by piece from chunks of records. JSON has an envelope, in which the cursor of the
+next page stands at the end. The others are records only: what they leave out is said before the body, or else
+the answer breaks off.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from functions.query.formats import json_records, wide_csv
 from shared.api.telemetry import FORMAT_TYPES, FormatName
 from shared.errors import NotAcceptable
 
-#: Chunks of records, the columns after the time (None: those that there are), and the cursor of the next page,
-#: asked for at the end.
+#: Chunks of records, the columns after the time (None: those that there are), and the cursor of the next
+#: page, asked for at the end.
 Write: TypeAlias = Callable[
     [Iterable[pa.Table], Sequence[str] | None, Callable[[], str | None] | None], Iterator[bytes]
 ]

@@ -13,7 +13,7 @@ from functions.query.render import render_records
 def write_envelope(
     parts: Iterable[pa.Table], names: Sequence[str] | None, next_page: Callable[[], str | None] | None
 ) -> Iterator[bytes]:
-    """Write the whole answer: the envelope, the records, and at the end how many they were and what is next."""
+    """Write the whole answer: the envelope, the records, and at the end their number and what is next."""
     opening = b'{"success":true,"data":['
     count = 0
     for part in parts:
