@@ -103,24 +103,3 @@ def join_rows(pieces: Sequence[Any], rows: int, between: bytes) -> bytes:
     joined = pc.binary_join_element_wise(*scalars)
     whole = pa.LargeListArray.from_arrays([0, rows], joined)
     return bytes(pc.binary_join(whole, between)[0].as_buffer())
-
-
-def render_gpus(summary: pa.Table) -> list[dict[str, Any]]:
-    """Write a summary with status as the list of GPUs."""
-    rows = summary.to_pylist()
-    first = format_times(chunk(summary, "first_ms")).to_pylist()
-    last = format_times(chunk(summary, "last_ms")).to_pylist()
-    return [
-        {
-            "id": row.get("gpu_id"),
-            "uuid": row["uuid"],
-            "hostname": row.get("hostname"),
-            "name": row.get("modelname"),
-            "device": row.get("device"),
-            "status": row["status"],
-            "cluster": row.get("cluster"),
-            "first_seen": first_seen,
-            "last_seen": last_seen,
-        }
-        for row, first_seen, last_seen in zip(rows, first, last, strict=True)
-    ]
