@@ -21,6 +21,7 @@ from shared.etcd import Etcd
 from shared.http.access import Access
 from shared.http.answers import error_response, json_response
 from shared.http.body import drain
+from shared.http.compress import compress
 from shared.http.cors import Cors
 from shared.http.counts import Counts
 from shared.http.exchange import Exchange
@@ -64,6 +65,7 @@ class Service:
             response = error_response(PipelineError(_INTERNAL))
         add_headers(response, exchange.id)
         self._cors.add_headers(request, response)
+        compress(request, response)
         _drain(request, response)
         exchange.finish(response)
         return response
