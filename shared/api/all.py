@@ -5,16 +5,18 @@ Imported when the document is made, not when a function starts: it needs the dec
 
 from __future__ import annotations
 
-from shared.api import collect, export, gpus, health, swagger, telemetry, upload
+from shared.api import collect, export, gpus, graphql, health, metrics, swagger, telemetry, upload
 from shared.api.endpoint import Endpoint
 
-MODULES = (gpus, telemetry, export, upload, collect, health, swagger)
+MODULES = (gpus, telemetry, graphql, metrics, upload, collect, export, health, swagger)
 ENDPOINTS: tuple[Endpoint, ...] = tuple(endpoint for module in MODULES for endpoint in module.ENDPOINTS)
 
 #: What the endpoints are grouped by, in the order in which one reads about them.
 TAGS = {
     "gpus": "Which GPUs and hosts there are.",
     "telemetry": "The records of GPUs.",
+    "graphql": "The same questions, several in one request.",
+    "metrics": "What Prometheus asks.",
     "upload": "Sending files, and what became of them.",
     "operation": "The state of the pipeline, and what it keeps.",
     "dead letters": "Messages that could not be stored, until somebody decides.",
