@@ -5,16 +5,32 @@ Imported when the document is made, not when a function starts: it needs the dec
 
 from __future__ import annotations
 
-from shared.api import collect, export, gpus, graphql, health, metrics, swagger, telemetry, upload
+from shared.api import (
+    collect,
+    export,
+    fleet,
+    gpus,
+    graphql,
+    health,
+    live,
+    metrics,
+    swagger,
+    telemetry,
+    upload,
+)
 from shared.api.endpoint import Endpoint
 
-MODULES = (gpus, telemetry, graphql, metrics, upload, collect, export, health, swagger)
+MODULES = (
+    gpus, telemetry, fleet, live, graphql, metrics, upload, collect, export, health, swagger,
+)  # fmt: skip
 ENDPOINTS: tuple[Endpoint, ...] = tuple(endpoint for module in MODULES for endpoint in module.ENDPOINTS)
 
 #: What the endpoints are grouped by, in the order in which one reads about them.
 TAGS = {
     "gpus": "Which GPUs and hosts there are.",
     "telemetry": "The records of GPUs.",
+    "fleet": "What the fleet did, over a window: by default the last hour, or the newest one that is stored.",
+    "live": "Records as they are stored.",
     "graphql": "The same questions, several in one request.",
     "metrics": "What Prometheus asks.",
     "upload": "Sending files, and what became of them.",
