@@ -113,6 +113,7 @@ def test_an_example_works_as_pasted(pipeline, folder, etcd, lease, name):
     jsonschema.Draft202012Validator(schema).validate(answer)
     if RECORDING:
         record(name, shorten(answer))
+        return
     assert same_members(example.get("answer", answer), answer), (
         "RECORD_EXAMPLES=1 writes what is answered now"
     )
