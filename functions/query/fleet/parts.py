@@ -79,7 +79,7 @@ class Parts:
                 taken = self._in_order(segments, measures, scope, stretch, twice)
                 for each in sums:
                     each.add(taken[each.measure])
-        return {each.measure: _as_text(each.merge()) for each in sums}
+        return {each.measure: as_text(each.merge()) for each in sums}
 
     def _of_group(self, group: Sequence[SegmentInfo], measures: Sequence[Measure], scope: Scope) -> Taken:
         """Take measures of segments that are read as one."""
@@ -134,7 +134,8 @@ class Sum:
         return taken if self.measure.by_gpu else taken.drop_columns(["uuid"])
 
 
-def _as_text(table: pa.Table) -> pa.Table:
+def as_text(table: pa.Table) -> pa.Table:
+    """Turn dictionaries into plain text."""
     text = pa.types.is_dictionary
     return table.cast(pa.schema((f.name, pa.string() if text(f.type) else f.type) for f in table.schema))
 
