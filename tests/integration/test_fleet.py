@@ -56,8 +56,8 @@ def idle(**other):
     )
 
 
-def late(second, **values):
-    return {**busy(second), **(values if second >= HOUR_S // 2 else {})}
+def late(second, before=None, **values):
+    return {**busy(second), **(values if second >= HOUR_S // 2 else before or {})}
 
 
 EVER = range(0, HOUR_S, STEP)
@@ -66,7 +66,7 @@ FLEET = {
     "GPU-idle": ("node-a", 1, EVER, idle(memory_used_mb=4)),
     "GPU-holds": ("node-a", 2, EVER, idle(memory_used_mb=60000)),
     "GPU-hot": ("node-a", 3, EVER, lambda s: late(s, throttle_reasons=64 + 4)),
-    "GPU-broken": ("node-b", 0, EVER, lambda s: late(s, xid_error=79)),
+    "GPU-broken": ("node-b", 0, EVER, lambda s: late(s, {"pod": "eval-1"}, xid_error=79)),
     "GPU-empty": ("node-b", 1, EVER, but(sm_active=0.05)),
     "GPU-stale": ("node-b", 2, range(0, HOUR_S - 600, STEP), busy),
     "GPU-counted": ("node-b", 3, EVER, lambda s: {**busy(s), "energy_consumption_j": 1000 + s}),
@@ -226,7 +226,7 @@ def test_utilization_is_grouped_by_the_labels_of_records(live):
     assert by_host["node-a"]["gpu_utilization"] == {"avg": pytest.approx(49, abs=1), "p95": 98, "max": 98}
     assert by_host["node-a"]["tensor_active"] is None
     by_pod = {g["name"]: g for g in ask(live, "utilization?by=pod")["groups"]}
-    assert {name: g["gpus"] for name, g in by_pod.items()} == {"train-0": 6, None: 2}
+    assert {name: g["gpus"] for name, g in by_pod.items()} == {"train-0": 6, "eval-1": 1, None: 2}
     assert by_pod[None]["gpu_utilization"]["max"] == 0
 
 
@@ -235,6 +235,7 @@ def test_filters_are_of_gpus_and_pods_are_of_records(live):
     assert ask(live, "summary?hostname=node-*&status=active")["gpus_stale"] == 0
     of_pod = ask(live, "idle?pod=train-*")
     assert (of_pod["gpus_seen"], of_pod["gpus"]) == (6, [])
+    assert ask(live, "idle?pod=eval-1")["gpus_seen"] == 1
     nobody = ask(live, "idle?model=A100")
     assert (nobody["gpus_seen"], nobody["gpus"], nobody["not_reported"][0]) == (0, None, "gpu_utilization")
 

@@ -277,5 +277,11 @@ def test_small_segments_are_put_together_unless_a_large_one_lies_between():
             min_upload="u", max_upload="u", rows=rows, size_bytes=1,
         )  # fmt: skip
 
-    some = [segment("d", 4, 10), segment("a", 1, 10), segment("b", 2, 10), segment("c", 3, 100_000)]
-    assert [[s.id for s in group] for group in group_small(some)] == [["a", "b"], ["c"], ["d"]]
+    some = [segment("d", 4, 10), segment("a", 1, 10), segment("b", 2, 10), segment("c", 3, 11)]
+    some += [segment("e", 5, 10), segment("f", 6, 1)]
+    assert [[s.id for s in group] for group in group_small(some, 10, 20)] == [
+        ["a", "b"],
+        ["c"],
+        ["d", "e"],
+        ["f"],
+    ]
