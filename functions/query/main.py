@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import cache
 
 import functions_framework
@@ -21,6 +22,7 @@ from functions.query.stored import StoredRoutes
 from functions.query.swagger import Swagger
 from functions.query.telemetry import Telemetry
 from shared import clock
+from shared.api.live import LIVE
 from shared.http import Counts, EtcdHolder, Service, start
 from shared.http.metrics import render_own
 from shared.keys import Keys
@@ -51,8 +53,6 @@ def _news() -> News:
 
 
 _inventory = Inventory(_gpus, clock.now_ms, _config.stale_after)
-
-
 _parts = (
     GpuRoutes(_inventory),
     Telemetry(_store, _inventory, read_limits(_config), time.monotonic),
@@ -64,8 +64,8 @@ _parts = (
 )
 
 
-def _authorize_socket(request: Request) -> object:
-    return _service.access.authorize_socket(request, "read")
+def _upgrade(request: Request, serve: Callable[[], Response]) -> Response:
+    return _service.upgrade(request, LIVE, serve)
 
 
 _routes = [route for part in _parts for route in part.routes()]
@@ -75,7 +75,7 @@ if _config.enable_websocket:
     _live = Live(
         _news,
         lambda: stored_columns(_inventory.summary()),
-        _authorize_socket,
+        _upgrade,
         threads=_config.threads,
         timeout_s=_config.websocket_timeout,
     )
