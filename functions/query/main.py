@@ -14,11 +14,12 @@ from functions.query.graph.door import GraphDoor
 from functions.query.inventory import Inventory
 from functions.query.live.door import Live
 from functions.query.metrics import GpuMetrics
+from functions.query.stored import StoredRoutes
 from functions.query.swagger import Swagger
 from functions.query.telemetry import Telemetry
 from shared import clock
 from shared.fields import FIELDS
-from shared.http import EtcdHolder, Service, start
+from shared.http import Counts, EtcdHolder, Service, start
 from shared.http.metrics import render_own
 from shared.keys import Keys
 from shared.queue import Queue
@@ -29,6 +30,7 @@ from shared.store.read import Store
 
 _config = start("query")
 _etcd = EtcdHolder(_config)
+_counts = Counts()
 _keys = Keys(_config.message_queue_prefix)
 
 
@@ -57,12 +59,19 @@ def _known_fields() -> set[str]:
 
 _parts = (
     GpuRoutes(_inventory),
+    StoredRoutes(_inventory),
     Telemetry(_store, _inventory),
     Fleet(_store, _inventory, clock.now_ms, _config.stale_after, _config.expected()),
     Export(_store, _gpus, lambda: Queue(_etcd(), _keys), clock.now_ms),
-    GpuMetrics(_gpus, clock.now_ms, _config.stale_after, lambda: render_own("query", ())),
+    GpuMetrics(_gpus, clock.now_ms, _config.stale_after, lambda: render_own("query", _counts.snapshot())),
     Swagger(),
 )
+
+
+def _authorize_socket(request: Request) -> object:
+    return _service.access.authorize_socket(request, "read")
+
+
 _routes = [route for part in _parts for route in part.routes()]
 if _config.enable_graphql:
     _routes += GraphDoor(_routes[:]).routes()
@@ -70,12 +79,12 @@ if _config.enable_websocket:
     _live = Live(
         _news,
         _known_fields,
-        lambda _request: None,
+        _authorize_socket,
         threads=_config.threads,
         timeout_s=_config.websocket_timeout,
     )
     _routes += _live.routes()
-_service = Service("query", _routes, _etcd)
+_service: Service = Service("query", _routes, _etcd, _config, _counts)
 
 
 @functions_framework.http
