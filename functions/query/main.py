@@ -7,6 +7,7 @@ from functools import cache
 import functions_framework
 from flask import Request, Response
 
+from functions.query.columns import stored_columns
 from functions.query.export import Export
 from functions.query.fleet.routes import Fleet
 from functions.query.gpus import GpuRoutes
@@ -18,12 +19,10 @@ from functions.query.stored import StoredRoutes
 from functions.query.swagger import Swagger
 from functions.query.telemetry import Telemetry
 from shared import clock
-from shared.fields import FIELDS
 from shared.http import Counts, EtcdHolder, Service, start
 from shared.http.metrics import render_own
 from shared.keys import Keys
 from shared.queue import Queue
-from shared.records import LABELS, metric_names
 from shared.store.gpus import Gpus
 from shared.store.news import News
 from shared.store.read import Store
@@ -52,11 +51,6 @@ def _news() -> News:
 _inventory = Inventory(_gpus, clock.now_ms, _config.stale_after)
 
 
-def _known_fields() -> set[str]:
-    summary = _inventory.summary()
-    return {*LABELS, *FIELDS, *([] if summary is None else metric_names(summary))}
-
-
 _parts = (
     GpuRoutes(_inventory),
     StoredRoutes(_inventory),
@@ -78,7 +72,7 @@ if _config.enable_graphql:
 if _config.enable_websocket:
     _live = Live(
         _news,
-        _known_fields,
+        lambda: stored_columns(_inventory.summary()),
         _authorize_socket,
         threads=_config.threads,
         timeout_s=_config.websocket_timeout,

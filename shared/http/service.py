@@ -101,7 +101,7 @@ class Service:
             self.access.limit(caller)
             self.access.authorize(request, caller, None)
             if failure.code == 404:  # noqa: PLR2004
-                raise NotFound(f"{self.name} has no {request.path}")
+                raise NotFound(f"{self.name} has no such path")
             raise failure
 
         return self._serve(current_request._get_current_object(), answer)  # type: ignore[attr-defined]  # noqa: SLF001
