@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import cache
 
 import functions_framework
 from flask import Request, Response
 
+from functions.query.columns import stored_columns
 from functions.query.export import Export
 from functions.query.fleet.routes import Fleet
 from functions.query.gpus import GpuRoutes
@@ -20,12 +22,11 @@ from functions.query.stored import StoredRoutes
 from functions.query.swagger import Swagger
 from functions.query.telemetry import Telemetry
 from shared import clock
-from shared.fields import FIELDS
+from shared.api.live import LIVE
 from shared.http import Counts, EtcdHolder, Service, start
 from shared.http.metrics import render_own
 from shared.keys import Keys
 from shared.queue import Queue
-from shared.records import LABELS, metric_names
 from shared.store.gpus import Gpus
 from shared.store.news import News
 from shared.store.read import Store
@@ -52,13 +53,6 @@ def _news() -> News:
 
 
 _inventory = Inventory(_gpus, clock.now_ms, _config.stale_after)
-
-
-def _known_fields() -> set[str]:
-    summary = _inventory.summary()
-    return {*LABELS, *FIELDS, *([] if summary is None else metric_names(summary))}
-
-
 _parts = (
     GpuRoutes(_inventory),
     Telemetry(_store, _inventory, read_limits(_config), time.monotonic),
@@ -70,8 +64,8 @@ _parts = (
 )
 
 
-def _authorize_socket(request: Request) -> object:
-    return _service.access.authorize_socket(request, "read")
+def _upgrade(request: Request, serve: Callable[[], Response]) -> Response:
+    return _service.upgrade(request, LIVE, serve)
 
 
 _routes = [route for part in _parts for route in part.routes()]
@@ -80,8 +74,8 @@ if _config.enable_graphql:
 if _config.enable_websocket:
     _live = Live(
         _news,
-        _known_fields,
-        _authorize_socket,
+        lambda: stored_columns(_inventory.summary()),
+        _upgrade,
         threads=_config.threads,
         timeout_s=_config.websocket_timeout,
     )

@@ -196,7 +196,7 @@ def test_a_token_in_the_query_is_taken_at_the_door_of_sockets_only(with_tokens):
 
 
 @pytest.mark.parametrize(
-    "origin", ["https://evil.example", "null", "http://localhost:8090", "http://localhost"]
+    "origin", ["https://evil.example", "null", "http://localhost:8090", "http://localhost", "http://[", ""]
 )
 def test_pages_of_elsewhere_change_nothing_and_open_no_socket(origin):
     guard = access()
