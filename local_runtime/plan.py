@@ -36,6 +36,10 @@ class Options:
     manifests: Path
     etcd_endpoints: str | None
     sample: bool
+    #: A file of tokens; None: none are asked for.
+    auth_tokens: Path | None = None
+    #: Whether without tokens everybody is served.
+    insecure: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +132,9 @@ class _Builder:
             "ETCD_ENDPOINTS": etcd_endpoints,
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)]),
             "PYTHONUNBUFFERED": "1",
+            # Also where it is not so: the manifests are of a cluster, and may say otherwise.
+            "AUTH_TOKENS": str(options.auth_tokens.absolute()) if options.auth_tokens else "",
+            "INSECURE": "true" if options.insecure else "false",
         }
 
     def build(

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+from ipaddress import ip_address
 
 LOOPBACK = "127.0.0.1"
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine reaches a server that listens on `host`."""
+    with contextlib.suppress(ValueError):
+        return ip_address(host).is_loopback
+    return host == "localhost"
 
 
 def read_port_problem(host: str, port: int) -> OSError | None:

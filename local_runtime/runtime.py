@@ -17,12 +17,13 @@ from local_runtime.guard import Guard
 from local_runtime.instance import Child, ChildSpec
 from local_runtime.manifests import Manifests, read_manifests
 from local_runtime.plan import Options, Plan, build_plan
-from local_runtime.ports import LOOPBACK, find_free_port, read_port_problem
+from local_runtime.ports import LOOPBACK, find_free_port, is_loopback, read_port_problem
 from local_runtime.supervisor import Supervised, Supervisor, Tell
 from local_runtime.triggers import Cron, Poster
 from shared import clock
 from shared.config import environment, read_settings, read_variable
 from shared.errors import BadConfig, Conflict, Transient
+from shared.tokens import ROLES_OF_SOURCES, TokenFile
 
 #: The guard of a runtime that was killed holds the lock until everything of it is gone.
 _LOCK_TIMEOUT_S = 1.0
@@ -47,6 +48,7 @@ class Runtime:
             Transient: The etcd that was named does not answer.
         """
         read_settings()
+        self._tokens = read_tokens(options)
         self._options = options
         self._lock = lock
         self._tell = tell
@@ -77,8 +79,10 @@ class Runtime:
             stages = [self._build_stage(specs, guard) for specs in (etcd, plan.functions, plan.sources)]
             supervisor = Supervisor(stages, lambda: self._ready(plan, etcd, supervisor, on_ready))
             supervisor.listen()
-            poster = Poster(lambda name, text: supervisor.inbox.put(partial(self._tell, name, text)))
-            admin = AdminServer(options.host, options.admin_port, lambda: supervisor.states)
+            poster = Poster(
+                lambda name, text: supervisor.inbox.put(partial(self._tell, name, text)), self._tokens
+            )
+            admin = AdminServer(LOOPBACK, options.admin_port, lambda: supervisor.states)
             admin.start()
             try:
                 supervisor.run(lambda: self._fire(plan.crons, poster, clock.now_s()))
@@ -121,6 +125,24 @@ class Runtime:
                 self._next_s[cron.name] = cron.next_tick_s(now_s)
 
 
+def read_tokens(options: Options) -> TokenFile | None:
+    """Read the tokens that are asked for; without any only this machine may be served.
+
+    Raises:
+        BadConfig: The file is none, or has no token for the sources; or everybody would be served unasked.
+    """
+    if options.auth_tokens is not None:
+        tokens = TokenFile(options.auth_tokens)
+        tokens.first(*ROLES_OF_SOURCES)
+        return tokens
+    if not options.insecure and not is_loopback(options.host):
+        raise BadConfig(
+            f"--host {options.host} is open to others, and no tokens are asked for: "
+            "--auth-tokens FILE asks for some, --insecure serves everybody"
+        )
+    return None
+
+
 def check_ports(options: Options) -> None:
     """Check that every port that was asked for is free.
 
@@ -137,10 +159,11 @@ def check_ports(options: Options) -> None:
             raise BadConfig(f"--{seen[port]}-port and --{name}-port are both {port}")
         seen[port] = name
     for name, port in wanted.items():
-        problem = read_port_problem(options.host, port)
+        host = LOOPBACK if name == "admin" else options.host
+        problem = read_port_problem(host, port)
         if problem is not None:
             raise Conflict(
-                f"cannot listen on {options.host}:{port} for {name}: "
+                f"cannot listen on {host}:{port} for {name}: "
                 f"{(problem.strerror or str(problem)).lower()} (--{name}-port takes another port)"
             )
 

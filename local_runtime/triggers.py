@@ -20,6 +20,7 @@ from croniter.croniter import CroniterError
 from local_runtime.manifests import PingSource
 from shared import clock
 from shared.errors import BadConfig
+from shared.tokens import ROLES_OF_SOURCES, TokenFile
 
 #: Waits before the second to the sixth attempt; then the tick is lost.
 RETRY_DELAYS_S = (0.1, 0.2, 0.4, 0.8, 1.6)
@@ -139,13 +140,15 @@ def decide_retry_s(attempt: int, status: int | None) -> float | None:
 class Poster:
     """Posts events, each in a thread of its own: a slow function holds up neither the loop nor a tick."""
 
-    def __init__(self, report: Callable[[str, str], None]) -> None:
+    def __init__(self, report: Callable[[str, str], None], tokens: TokenFile | None = None) -> None:
         """Make a poster.
 
         Args:
             report: Told (name, sentence) of a tick that was lost; called from any thread.
+            tokens: Where the token is from that events carry; None: they carry none.
         """
         self._report = report
+        self._tokens = tokens
         self._stopping = threading.Event()
         self._http = urllib3.PoolManager(retries=False, maxsize=4)
 
@@ -174,14 +177,17 @@ class Poster:
 
     def _attempt(self, cron: Cron, headers: dict[str, str]) -> tuple[int | None, str]:
         try:
+            own = {} if self._tokens is None else self._tokens.headers(*ROLES_OF_SOURCES)
             answer = self._http.request(
                 "POST",
                 cron.url,
                 body=cron.body,
-                headers=headers,
+                headers={**headers, **own},
                 timeout=urllib3.Timeout(connect=5.0, read=cron.timeout_s),
                 redirect=False,
             )
+        except BadConfig as exc:
+            return None, exc.message
         except urllib3.exceptions.HTTPError as exc:
             return None, f"{cron.url} cannot be reached ({type(exc).__name__})"
         return answer.status, f"{cron.url} answered {answer.status}"

@@ -16,15 +16,20 @@ import urllib3
 from shared.errors import (
     BadConfig,
     Conflict,
+    Forbidden,
     InvalidInput,
     LimitExceeded,
     NoSpace,
+    NotAcceptable,
     NotFound,
     NothingAccepted,
     PipelineError,
+    TooManyRequests,
     Transient,
+    Unauthorized,
     UnsupportedMedia,
 )
+from shared.tokens import is_token
 
 #: Uploads are read from disk and sent in blocks of this size.
 BLOCK_BYTES = 1024 * 1024
@@ -45,12 +50,16 @@ _DATA = re.compile(r'"data"\s*:\s*\[')
 
 _BY_STATUS: dict[int, type[PipelineError]] = {
     400: InvalidInput,
+    401: Unauthorized,
+    403: Forbidden,
     404: NotFound,
     405: InvalidInput,
+    406: NotAcceptable,
     409: Conflict,
     413: LimitExceeded,
     415: UnsupportedMedia,
     422: NothingAccepted,
+    429: TooManyRequests,
     503: Transient,
     507: NoSpace,
 }
@@ -61,16 +70,19 @@ Json = dict[str, Any]
 class Client:
     """One function's address; thread-safe."""
 
-    def __init__(self, url: str) -> None:
-        """Make a client.
+    def __init__(self, url: str, token: str = "") -> None:
+        """Make a client, which sends a token where there is one.
 
         Raises:
-            BadConfig: Not an http:// or https:// address.
+            BadConfig: Not an http:// or https:// address, or not a token.
         """
+        if token and not is_token(token):
+            raise BadConfig("the token is none: printable ASCII without spaces is expected")
         if not url.startswith(("http://", "https://")):
             raise BadConfig(f"{url!r} is not an address: expected http://host:port")
         self.url = url.rstrip("/")
-        self._http = urllib3.PoolManager(retries=False, blocksize=BLOCK_BYTES)
+        self._own = {"Authorization": f"Bearer {token}"} if token else {}
+        self._http = urllib3.PoolManager(retries=False, blocksize=BLOCK_BYTES, headers=self._own)
 
     def read(self, path: str, **parameters: str | int | None) -> Json:
         """GET a path; returns the whole envelope. Parameters that are None are left out.
@@ -144,7 +156,7 @@ class Client:
                 "POST",
                 self._address(path, parameters),
                 body=body,
-                headers=headers,
+                headers={**self._own, **headers},
                 # urllib3 sends under the connect timeout.
                 timeout=urllib3.Timeout(connect=_UPLOAD_IDLE_S, read=_UPLOAD_IDLE_S),
             )
@@ -217,6 +229,8 @@ class Client:
         details = error.get("details")
         fields = {str(k): v for k, v in details.items()} if isinstance(details, dict) else {}
         fields.pop("message", None)
+        if status == 401:  # noqa: PLR2004
+            message += " (the command: --token, --token-file or GPU_TELEMETRY_TOKEN)"
         raise _BY_STATUS.get(status, PipelineError)(message, **fields)
 
     @contextmanager

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from shared.errors import BadConfig
 
@@ -21,6 +21,7 @@ from shared.errors import BadConfig
 MIB = 1024 * 1024
 
 _UNITS = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "kib": 1024, "mib": MIB, "gib": 1024 * MIB}
+_ORIGIN = re.compile(r"https?://([^\s:/,@?#*]+|\[[0-9a-f:]+\])(:\d{1,5})?")
 _SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -81,6 +82,11 @@ def parse_expected_gpus(text: str) -> ExpectedGpus:
         else:
             default = int(count)
     return ExpectedGpus(default, by_host)
+
+
+def split_list(text: str) -> list[str]:
+    """Split a list at its commas; empty elements are left out."""
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 class Settings(BaseModel):
@@ -161,12 +167,16 @@ class Settings(BaseModel):
         bool, Field(description="`true`: let pages of CORS_ORIGINS ask from a browser")
     ] = False
     cors_origins: Annotated[
-        str, Field(description="origins such as `https://grafana.example`, separated by commas, or `*`")
+        str,
+        Field(
+            validate_default=True,
+            description="origins such as `https://grafana.example`, separated by commas, or `*`",
+        ),
     ] = ""
     max_query_range: Annotated[
         str,
         Field(
-            pattern=r"^(\d+[smhdw]|off)$",
+            pattern=r"^([1-9]\d{0,8}[smhdw]|off)$",
             description="the longest window of one query, such as `31d`, or `off`",
         ),
     ] = "off"
@@ -243,6 +253,20 @@ class Settings(BaseModel):
         """Return how many GPUs hosts should have."""
         return parse_expected_gpus(self.expected_gpus)
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: str, info: ValidationInfo) -> str:
+        for origin in split_list(value):
+            if origin != "*" and _ORIGIN.fullmatch(origin.lower()) is None:
+                raise ValueError("expected origins such as https://grafana.example, without a path, or *")
+        if info.data.get("enable_cors") and not split_list(value):
+            raise ValueError("ENABLE_CORS needs origins, such as https://grafana.example, or *")
+        return value
+
+    def origins(self) -> list[str]:
+        """List the origins whose pages may ask; none unless CORS is enabled."""
+        return split_list(self.cors_origins.lower()) if self.enable_cors else []
+
     def endpoints(self) -> list[str]:
         """List the etcd members as `host:port`."""
         return [e.strip().removeprefix("http://") for e in self.etcd_endpoints.split(",")]
@@ -270,7 +294,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         first = exc.errors()[0]
         name = str(first["loc"][0])
         reason = first["msg"].removeprefix("Value error, ")
-        raise BadConfig(f"{name.upper()}={given[name]!r}: {reason}", name=name.upper()) from exc
+        raise BadConfig(f"{name.upper()}={given.get(name, '')!r}: {reason}", name=name.upper()) from exc
 
 
 @cache

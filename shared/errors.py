@@ -5,11 +5,15 @@ PipelineError
  │    ├── NotCsv            the body cannot be read as a telemetry CSV at all
  │    ├── NothingAccepted   a readable file of which no row could be kept
  │    └── UnsupportedMedia  a content type or encoding that is not understood
+ ├── NotAcceptable         there is no format that the client takes
+ ├── Unauthorized          who asks must say who he is: no token, or an unknown one
+ ├── Forbidden             who asks may not: another role is needed, or it is not from this machine
  ├── NotFound              what was asked for does not exist (an outage is never this)
  ├── MethodNotAllowed      the path exists, the verb does not
  ├── Conflict              the request is fine, the state is not (an ambiguous id, a lost claim)
  ├── LimitExceeded         more than is allowed here: say the limit
  ├── Transient             try again: etcd away, a deadline passed
+ │    └── TooManyRequests   one client asks more often than it may: say when it may again
  ├── NoSpace               etcd is over its quota: retrying alone does not help
  ├── Corrupt               stored bytes that cannot be decoded
  └── BadConfig             a setting is wrong: the process refuses to start
@@ -59,6 +63,24 @@ class UnsupportedMedia(InvalidInput):
     code = "unsupported_media_type"
 
 
+class NotAcceptable(PipelineError):
+    """There is no format of this that the client takes."""
+
+    code = "not_acceptable"
+
+
+class Unauthorized(PipelineError):
+    """This needs a token, as in `Authorization: Bearer TOKEN`."""
+
+    code = "unauthorized"
+
+
+class Forbidden(PipelineError):
+    """That is not allowed."""
+
+    code = "forbidden"
+
+
 class NotFound(PipelineError):
     """There is no such thing here."""
 
@@ -94,6 +116,12 @@ class Transient(PipelineError):
 
     #: What a client is told to wait before it tries again; one that knows better says another number.
     retry_after_s: int = 1
+
+
+class TooManyRequests(Transient):
+    """Too many requests; try again later."""
+
+    code = "too_many_requests"
 
 
 class NoSpace(PipelineError):

@@ -1,7 +1,8 @@
 """Logs: JSON lines where nobody watches, short lines on a terminal.
 
 Every record may carry `extra={"action": ...}`: tests and dashboards match on the action, not on prose.
-Context (upload, message) goes into `extra` beside it.
+Context (upload, message) goes into `extra` beside it. What is logged while a request is answered carries
+its id.
 """
 
 from __future__ import annotations
@@ -9,7 +10,11 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from contextvars import ContextVar
 from datetime import UTC, datetime
+
+#: The id of the request that this thread answers; empty between requests.
+request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -30,6 +35,8 @@ class JsonFormatter(logging.Formatter):
             **self._context,
             "message": record.getMessage(),
         }
+        if request_id.get():
+            out["request_id"] = request_id.get()
         out.update({k: v for k, v in vars(record).items() if k not in _PLAIN})
         if record.exc_info:
             out["exception"] = self.formatException(record.exc_info)

@@ -19,7 +19,7 @@ from shared import clock
 from shared.api import collect as api
 from shared.api.endpoint import Parameters
 from shared.errors import Transient
-from shared.http import EtcdHolder, Route, Service, data_response, start
+from shared.http import Counts, EtcdHolder, Route, Service, data_response, start
 from shared.http.metrics import metrics_route
 from shared.keys import Keys
 from shared.queue import Queue
@@ -40,6 +40,7 @@ _FOLD_EVERY = 8
 _config = start("collect")
 _moves = itertools.count(1)
 _etcd = EtcdHolder(_config)
+_counts = Counts()
 _keys = Keys(_config.message_queue_prefix)
 
 
@@ -124,9 +125,11 @@ _service = Service(
         Route(api.SHOW_RETENTION, lambda _request, _wanted: data_response(_housekeeping().survey())),
         Route(api.SWEEP, lambda _request, _wanted: data_response(_housekeeping().sweep())),
         *dead.build_routes(lambda: DeadLetters(_etcd(), _keys)),
-        metrics_route("collect", tuple),
+        metrics_route("collect", _counts.snapshot),
     ],
     _etcd,
+    _config,
+    _counts,
 )
 
 

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 import orjson
 import urllib3
@@ -27,12 +28,13 @@ from functions.collect.events import MESSAGES_TYPE, build_messages
 from functions.collect.metrics import Dealings, PipelineMetrics, serve_metrics
 from shared import clock
 from shared.config import read_variable
-from shared.errors import Transient
+from shared.errors import BadConfig, Transient
 from shared.etcd import Compacted, Etcd, Watch
 from shared.http import start
 from shared.keys import Keys
 from shared.queue import Queue, ReadyMessage, parse_bell
 from shared.queue.gate import Gauge
+from shared.tokens import ROLES_OF_SOURCES, TokenFile
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +54,12 @@ class QueueSource:
     Everything that touches the dealer runs in the loop's thread: others hand it thunks.
     """
 
-    def __init__(self, queue_: Queue, sink: str, poll_interval_s: float) -> None:
+    def __init__(
+        self, queue_: Queue, sink: str, poll_interval_s: float, tokens: TokenFile | None = None
+    ) -> None:
         self._queue = queue_
         self._sink = sink
+        self._tokens = tokens
         self._poll_interval_s = poll_interval_s
         self._inbox: queue.SimpleQueue[Thunk] = queue.SimpleQueue()
         self._dealer = Dealer()
@@ -175,11 +180,14 @@ class QueueSource:
                     "ce-source": "/queue",
                     "ce-time": datetime.fromtimestamp(clock.now_s(), UTC).isoformat().replace("+00:00", "Z"),
                     "content-type": "application/json",
+                    **({} if self._tokens is None else self._tokens.headers(*ROLES_OF_SOURCES)),
                 },
                 timeout=urllib3.Timeout(connect=2.0, read=_REQUEST_TIMEOUT_S),
             )
             if answer.status >= 300:  # noqa: PLR2004
                 failure = f"collect answered {answer.status}"
+        except BadConfig as exc:
+            failure = exc.message
         except urllib3.exceptions.HTTPError as exc:
             failure = f"collect cannot be reached: {type(exc).__name__}"
         self._inbox.put(partial(self._sent, group, failure))
@@ -209,9 +217,16 @@ def main() -> None:
     sink = read_variable("K_SINK")
     if not sink:
         sys.exit("gpu-telemetry queue-source: K_SINK is not set: it is the address of the collect function")
+    tokens = None
+    if config.auth_tokens:
+        tokens = TokenFile(Path(config.auth_tokens))
+        try:
+            tokens.first(*ROLES_OF_SOURCES)
+        except BadConfig as exc:
+            sys.exit(f"gpu-telemetry queue-source: {exc.message}")
     etcd = Etcd(config.endpoints())
     queue_ = Queue(etcd, Keys(config.message_queue_prefix))
-    source = QueueSource(queue_, sink, config.poll_interval)
+    source = QueueSource(queue_, sink, config.poll_interval, tokens)
     if config.metrics_port:
         gauge = Gauge(etcd, queue_, config.endpoints(), config.etcd_quota_bytes)
         metrics = PipelineMetrics(etcd, queue_, gauge.read_quota, source.dealings)

@@ -22,7 +22,7 @@ from shared.api import upload as api
 from shared.api.endpoint import Parameters
 from shared.errors import Transient
 from shared.etcd_metrics import MEMORY, read_metrics
-from shared.http import EtcdHolder, Route, Service, data_response, start
+from shared.http import Counts, EtcdHolder, Route, Service, data_response, start
 from shared.http.metrics import metrics_route
 from shared.keys import Keys, new_upload_id
 from shared.messages import Origin
@@ -38,6 +38,7 @@ _STATE_WAIT_S = 2.6
 
 _config = start("upload")
 _etcd = EtcdHolder(_config)
+_counts = Counts()
 _keys = Keys(_config.message_queue_prefix)
 
 
@@ -153,9 +154,11 @@ _service = Service(
         Route(api.STATUS, _status),
         *Uploads(_etcd, _keys).routes(),
         *Imports(_etcd, _keys, _config, _gate).routes(),
-        metrics_route("upload", tuple),
+        metrics_route("upload", _counts.snapshot),
     ],
     _etcd,
+    _config,
+    _counts,
 )
 
 

@@ -11,12 +11,13 @@ import click
 from local_runtime.cli import EXIT_FAILED
 from local_runtime.commands.output import (
     COLLECT_URL,
+    connect,
     json_option,
     print_json,
     print_table,
     url_option,
 )
-from shared.client import Client, Json, quote_id
+from shared.client import Json, quote_id
 from shared.errors import PipelineError
 
 _LISTED = ("id", "buried_at", "attempts", "rows", "bytes", "reason")
@@ -41,7 +42,7 @@ def dead() -> None:
 @json_option
 def list_(limit: int, after: str | None, url: str, *, as_json: bool) -> None:
     """List dead letters, oldest upload first."""
-    answer = Client(url).read("/dead", limit=limit, after=after)
+    answer = connect(url).read("/dead", limit=limit, after=after)
     if as_json:
         print_json(answer)
         return
@@ -59,7 +60,7 @@ def list_(limit: int, after: str | None, url: str, *, as_json: bool) -> None:
 @json_option
 def show(id: str, url: str, *, as_json: bool) -> None:  # noqa: A002  (the argument's own word)
     """Print a dead letter and, where they can be read, its first records."""
-    answer = Client(url).read(_path(id))
+    answer = connect(url).read(_path(id))
     if as_json:
         print_json(answer)
         return
@@ -79,7 +80,7 @@ def show(id: str, url: str, *, as_json: bool) -> None:  # noqa: A002  (the argum
 def replay(ids: tuple[str, ...], url: str, *, every: bool, as_json: bool) -> int:
     """Put dead letters back into the queue, with no attempts counted."""
     _check_chosen(ids, every=every)
-    client = Client(url)
+    client = connect(url)
     if every:
         return _do_all(lambda: client.send("POST", "/dead/replay", all="true"), "replayed", as_json=as_json)
     return _do_each(ids, lambda id_: client.send("POST", f"{_path(id_)}/replay"), "replayed", as_json=as_json)
@@ -99,7 +100,7 @@ def drop(ids: tuple[str, ...], url: str, *, every: bool, yes: bool, as_json: boo
             raise click.UsageError("dropping is for ever: say --yes, there is nobody to ask")
         what = "all dead letters" if every else f"{len(ids)} dead letters" if len(ids) > 1 else ids[0]
         click.confirm(f"Drop {what} for ever?", abort=True, err=True)
-    client = Client(url)
+    client = connect(url)
     if every:
         return _do_all(lambda: client.send("DELETE", "/dead", all="true"), "dropped", as_json=as_json)
     return _do_each(ids, lambda id_: client.send("DELETE", _path(id_)), "dropped", as_json=as_json)

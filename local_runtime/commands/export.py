@@ -9,7 +9,7 @@ import click
 
 from local_runtime.backup.lock import holding
 from local_runtime.commands.bars import format_bytes, progress_bar
-from local_runtime.commands.output import QUERY_URL, UPLOAD_URL, json_option, print_json, url_option
+from local_runtime.commands.output import QUERY_URL, UPLOAD_URL, connect, json_option, print_json, url_option
 from shared.client import Client
 from shared.errors import InvalidInput
 
@@ -39,7 +39,7 @@ def export(
     `gpu-telemetry import DIR` brings them back in.
     """
     try:
-        query, upload = Client(url), Client(upload_url)
+        query, upload = connect(url), connect(upload_url)
         folder.mkdir(parents=True, exist_ok=True)
         with holding(folder / ".export.lock", f"another export writes to {folder}"):
             manifest = _export(query, upload, folder, part_rows, overwrite=overwrite)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import click
 
-from local_runtime.commands.output import QUERY_URL, json_option, print_json, print_table, url_option
-from shared.client import Client
+from local_runtime.commands.output import QUERY_URL, connect, json_option, print_json, print_table, url_option
 
 _COLUMNS = ("hostname", "id", "status", "name", "device", "uuid")
 
@@ -15,7 +14,7 @@ _COLUMNS = ("hostname", "id", "status", "name", "device", "uuid")
 @json_option
 def gpus(url: str, *, as_json: bool) -> None:
     """List the GPUs that telemetry was seen of."""
-    answer = Client(url).read("/api/v1/gpus")
+    answer = connect(url).read("/api/v1/gpus")
     if as_json:
         print_json(answer)
         return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from local_runtime.commands.bars import progress_bar
-from local_runtime.commands.output import UPLOAD_URL, json_option, print_json, url_option
+from local_runtime.commands.output import UPLOAD_URL, connect, json_option, print_json, url_option
 from local_runtime.commands.upload import wait_until_stored
 from shared.client import Client
 from shared.errors import InvalidInput
@@ -35,7 +35,7 @@ def import_(*, folder: Path, part_rows: int, no_wait: bool, url: str, as_json: b
     Each row keeps its version, so importing twice changes nothing, and what was uploaded later stays. After a
     break, run it again: it goes on where it was.
     """
-    client = Client(url)
+    client = connect(url)
     client.read("/health")
     # pyarrow takes a tenth of a second: not for --help.
     from local_runtime.backup.importing import opening_journal  # noqa: PLC0415

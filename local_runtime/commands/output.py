@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
+
+from shared.client import Client
+from shared.errors import BadConfig
 
 UPLOAD_URL = "http://127.0.0.1:8081"
 QUERY_URL = "http://127.0.0.1:8080"
@@ -41,8 +46,64 @@ def json_option(command: _Command) -> _Command:
 
 
 def url_option(default: str, what: str) -> Callable[[_Command], _Command]:
-    """Add --url with the address of a function."""
-    return click.option("--url", default=default, show_default=True, help=f"The address of {what}.")
+    """Add --url with the address of a function, and what gives the token that `connect` sends."""
+
+    def add(command: _Command) -> _Command:
+        for option in (_token_file_option, _token_option):
+            command = option(command)
+        return click.option("--url", default=default, show_default=True, help=f"The address of {what}.")(
+            command
+        )
+
+    return add
+
+
+def _keep_token(ctx: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+    if value:
+        ctx.meta[_TOKEN] = value
+
+
+def _keep_token_of_file(ctx: click.Context, _parameter: click.Parameter, value: Path | None) -> None:
+    given, own = (ctx.get_parameter_source(name) for name in ("token", "token_file"))
+    # What was typed comes before what the environment has.
+    if value is None or given is ParameterSource.COMMANDLINE or (_TOKEN in ctx.meta and given is own):
+        return
+    try:
+        words = value.read_text("utf-8").split()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise BadConfig(f"{value} cannot be read: {getattr(exc, 'strerror', None) or 'not a text'}") from exc
+    if len(words) != 1:
+        raise BadConfig(f"{value} holds {len(words)} words: a token is expected, and nothing else")
+    ctx.meta[_TOKEN] = words[0]
+
+
+_TOKEN = f"{__name__}.token"
+_token_option = click.option(
+    "--token",
+    envvar="GPU_TELEMETRY_TOKEN",
+    expose_value=False,
+    is_eager=True,
+    callback=_keep_token,
+    metavar="TOKEN",
+    help="The token to send. Also GPU_TELEMETRY_TOKEN, which no list of processes shows.",
+)
+_token_file_option = click.option(
+    "--token-file",
+    envvar="GPU_TELEMETRY_TOKEN_FILE",
+    expose_value=False,
+    callback=_keep_token_of_file,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A file that holds the token. Also GPU_TELEMETRY_TOKEN_FILE.",
+)
+
+
+def connect(url: str) -> Client:
+    """Make a client of a function that sends the token the command was given, if any.
+
+    Raises:
+        BadConfig: Not an address, or not a token.
+    """
+    return Client(url, click.get_current_context().meta.get(_TOKEN, ""))
 
 
 def print_json(value: Any) -> None:

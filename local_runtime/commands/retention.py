@@ -9,12 +9,13 @@ from local_runtime.commands.bars import format_bytes
 from local_runtime.commands.output import (
     COLLECT_URL,
     confirm,
+    connect,
     json_option,
     print_json,
     print_table,
     url_option,
 )
-from shared.client import Client, Json
+from shared.client import Json
 
 
 @click.command()
@@ -27,7 +28,7 @@ def retention(*, dry_run: bool, yes: bool, url: str, as_json: bool) -> int:
 
     The cron tick does that by itself; this does it now. Exit status 1 when collect would not, and says why.
     """
-    client = Client(url)
+    client = connect(url)
     answer = client.read_retention()
     expired = [day for day in answer["data"]["days"] if day["expired"]]
     if not as_json:

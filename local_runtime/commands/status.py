@@ -11,13 +11,14 @@ from local_runtime.commands.output import (
     COLLECT_URL,
     QUERY_URL,
     UPLOAD_URL,
+    connect,
     format_bytes,
     json_option,
     print_json,
     print_table,
     url_option,
 )
-from shared.client import Client, Json
+from shared.client import Json
 from shared.errors import PipelineError
 
 
@@ -42,7 +43,7 @@ def status(url: str, query_url: str, collect_url: str, *, as_json: bool) -> int:
 def _read(url: str, path: str) -> Json:
     """Read an answer; a failure becomes a `message` instead, for the others are worth showing too."""
     try:
-        return Client(url).read(path)
+        return connect(url).read(path)
     except PipelineError as exc:
         return {"status": "away", "message": exc.message}
 

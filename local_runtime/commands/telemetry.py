@@ -9,8 +9,15 @@ from typing import Any
 
 import click
 
-from local_runtime.commands.output import QUERY_URL, format_cell, format_line, json_option, url_option
-from shared.client import Client, Json, iter_records, quote_id
+from local_runtime.commands.output import (
+    QUERY_URL,
+    connect,
+    format_cell,
+    format_line,
+    json_option,
+    url_option,
+)
+from shared.client import Json, iter_records, quote_id
 
 #: What a record's columns and their width are judged by.
 _LOOK_AHEAD = 1000
@@ -39,7 +46,7 @@ def telemetry(
 ) -> None:
     """Print the records of GPU (a uuid, or its number with --hostname), ordered by time, as they arrive."""
     path = f"/api/v1/gpus/{quote_id(gpu)}/telemetry"
-    with Client(url).stream(path, hostname=hostname, start_time=start, end_time=end, limit=limit) as parts:
+    with connect(url).stream(path, hostname=hostname, start_time=start, end_time=end, limit=limit) as parts:
         if as_json:
             for part in parts:
                 sys.stdout.buffer.write(part)

@@ -12,11 +12,12 @@ from pathlib import Path
 import click
 
 from local_runtime.plan import REPOSITORY, Options, Plan
-from local_runtime.ports import build_url
+from local_runtime.ports import LOOPBACK, build_url
 from local_runtime.runtime import Runtime, lock_data_dir
 from shared import clock
 from shared.client import Client
 from shared.errors import PipelineError
+from shared.tokens import ROLES_OF_SOURCES, TokenFile
 
 _PORT = click.IntRange(1, 65535)
 _MANIFESTS = REPOSITORY / "deploy" / "knative" / "base"
@@ -67,6 +68,18 @@ def _port_option(name: str, default: int) -> Callable[[Callable[..., None]], Cal
     metavar="HOST:PORT,...",
     help="An etcd that runs already, instead of one of our own. Also ETCD_ENDPOINTS.",
 )
+@click.option(
+    "--auth-tokens",
+    envvar="AUTH_TOKENS",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A file of tokens, `role token` a line: every request needs one. Also AUTH_TOKENS.",
+)
+@click.option(
+    "--insecure",
+    envvar="INSECURE",
+    is_flag=True,
+    help="Without tokens serve not only this machine but everybody. Also INSECURE.",
+)
 @click.option("--no-sample", is_flag=True, help="Do not upload the sample into an empty data directory.")
 def up(
     *,
@@ -79,6 +92,8 @@ def up(
     metrics_port: int,
     manifests: Path,
     etcd_endpoints: str | None,
+    auth_tokens: Path | None,
+    insecure: bool,
     no_sample: bool,
 ) -> None:
     """Run the whole pipeline here, in the foreground, until Ctrl-C."""
@@ -91,6 +106,8 @@ def up(
         manifests=manifests,
         etcd_endpoints=etcd_endpoints or None,
         sample=not no_sample,
+        auth_tokens=auth_tokens,
+        insecure=insecure,
     )
     with lock_data_dir(data_dir) as lock:
         runtime = Runtime(options, lock, tell)
@@ -118,7 +135,11 @@ def _ready(plan: Plan, options: Options, tell_later: Tell, *, fresh: bool) -> No
     upload, query = plan.urls.get("upload", ""), plan.urls.get("query", "")
     own = "" if upload == "http://127.0.0.1:8081" else f" --url {upload}"
     asked = "" if query == "http://127.0.0.1:8080" else f" --url {query}"
-    addresses = {**plan.urls, "admin": build_url(options.host, options.admin_port)}
+    header = said = ""
+    if options.auth_tokens is not None:
+        header = '-H "Authorization: Bearer $GPU_TELEMETRY_TOKEN" '
+        said = f", with a token of {options.auth_tokens} in GPU_TELEMETRY_TOKEN"
+    addresses = {**plan.urls, "admin": build_url(LOOPBACK, options.admin_port)}
     if options.metrics_port:
         addresses["metrics"] = build_url(options.host, options.metrics_port) + "/metrics"
     lines = [
@@ -127,10 +148,10 @@ def _ready(plan: Plan, options: Options, tell_later: Tell, *, fresh: bool) -> No
         *(f"  {name:8} {url}" for name, url in addresses.items()),
         f"  logs     {options.data_dir}/logs",
         "",
-        "Try next:",
+        f"Try next{said}:",
         f"  gpu-telemetry upload samples/two_hosts.csv --wait{own}",
         f"  gpu-telemetry gpus{asked}",
-        f"  curl {query}/api/v1/gpus",
+        f"  curl {header}{query}/api/v1/gpus",
         "Ctrl-C stops it.",
         "",
     ]
@@ -141,13 +162,13 @@ def _ready(plan: Plan, options: Options, tell_later: Tell, *, fresh: bool) -> No
     # The file is left when the first run ended before it was uploaded.
     if options.sample and upload and (fresh or (options.data_dir / _SAMPLE).exists()):
         threading.Thread(
-            target=_upload_sample, args=(options.data_dir, upload, tell_later), name="sample", daemon=True
+            target=_upload_sample, args=(options, upload, tell_later), name="sample", daemon=True
         ).start()
 
 
-def _upload_sample(data_dir: Path, url: str, tell_later: Tell) -> None:
+def _upload_sample(options: Options, url: str, tell_later: Tell) -> None:
     """Make the sample, an hour that ends now, and upload it; a failure costs no more than a line."""
-    file = data_dir / _SAMPLE
+    file = options.data_dir / _SAMPLE
     try:
         subprocess.run(
             [sys.executable, _GENERATOR, "--end", "now", "--output", file],
@@ -156,7 +177,8 @@ def _upload_sample(data_dir: Path, url: str, tell_later: Tell) -> None:
             stdin=subprocess.DEVNULL,
             timeout=60,
         )
-        data = Client(url).upload(file, lambda _count: None)["data"]
+        token = TokenFile(options.auth_tokens).first(*ROLES_OF_SOURCES).value if options.auth_tokens else ""
+        data = Client(url, token).upload(file, lambda _count: None)["data"]
     except (OSError, subprocess.SubprocessError, PipelineError) as exc:
         tell_later("sample", f"not uploaded: {exc}")
         return

@@ -11,7 +11,14 @@ from pathlib import Path
 import click
 
 from local_runtime.cli import EXIT_FAILED
-from local_runtime.commands.output import UPLOAD_URL, json_option, print_json, print_table, url_option
+from local_runtime.commands.output import (
+    UPLOAD_URL,
+    connect,
+    json_option,
+    print_json,
+    print_table,
+    url_option,
+)
 from shared.client import UNDONE, Client, Json
 from shared.errors import Conflict, PipelineError, Transient
 
@@ -36,7 +43,7 @@ def upload(files: tuple[Path, ...], url: str, *, wait: bool, as_json: bool) -> i
 
     Exit status 1 when a file was not taken; the others are uploaded all the same.
     """
-    client = Client(url)
+    client = connect(url)
     failed = False
     for file in files:
         try:

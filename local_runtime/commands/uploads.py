@@ -10,13 +10,14 @@ import click
 from local_runtime.commands.output import (
     UPLOAD_URL,
     confirm,
+    connect,
     json_option,
     print_json,
     print_table,
     url_option,
 )
 from local_runtime.commands.upload import print_report
-from shared.client import Client, Json
+from shared.client import Json
 
 _HEADS = ("UPLOAD", "RECEIVED", "FILE", "ROWS", "BAD", "STATE")
 _GOES = ("rows", "gpus", "segments", "messages", "first_timestamp", "last_timestamp")
@@ -39,7 +40,7 @@ def uploads() -> None:
 @json_option
 def list_(*, limit: int, url: str, as_json: bool) -> None:
     """List the uploads, the newest first."""
-    found = list(itertools.islice(Client(url).iter_uploads(limit=limit), limit))
+    found = list(itertools.islice(connect(url).iter_uploads(limit=limit), limit))
     if as_json:
         print_json({"success": True, "data": found, "count": len(found)})
         return
@@ -62,7 +63,7 @@ def _describe(upload: Json) -> list[Any]:
 @json_option
 def show(*, upload_id: str, url: str, as_json: bool) -> None:
     """Show what became of an upload, and whether it is stored."""
-    answer = Client(url).read_upload(upload_id)
+    answer = connect(url).read_upload(upload_id)
     if as_json:
         print_json(answer)
     else:
@@ -77,7 +78,7 @@ def show(*, upload_id: str, url: str, as_json: bool) -> None:
 @json_option
 def delete(*, upload_id: str, dry_run: bool, yes: bool, url: str, as_json: bool) -> None:
     """Undo an upload: all its rows go. Values that it had overwritten do not come back."""
-    client = Client(url)
+    client = connect(url)
     answer = client.delete_upload(upload_id, dry_run=True)
     if not dry_run:
         if not as_json:

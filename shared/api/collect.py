@@ -113,6 +113,7 @@ EVENT = Endpoint(
     description="An event names messages to move into the store; a tick moves all, and keeps house.",
     tag="collect",
     role="ingest",
+    limited=False,
     body=_EVENT_BODY,
     answers=(Answer(status=204, types=(), description="Done; empty, for a body would be a reply event."),),
     errors=(Transient, NoSpace),

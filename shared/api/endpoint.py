@@ -74,6 +74,8 @@ class Endpoint:
     #: Groups endpoints in the documentation.
     tag: str = ""
     role: Role = "read"
+    #: Whether the rate limit counts its requests; what the pipeline sends itself paces itself.
+    limited: bool = True
     parameters: type[Parameters] = Parameters
     body: RequestBody | None = None
     answers: tuple[Answer, ...] = (Answer(),)

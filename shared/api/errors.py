@@ -7,14 +7,18 @@ from typing import Any, Literal
 from shared.api.endpoint import Shape
 from shared.errors import (
     Conflict,
+    Forbidden,
     InvalidInput,
     LimitExceeded,
     MethodNotAllowed,
     NoSpace,
+    NotAcceptable,
     NotFound,
     NothingAccepted,
     PipelineError,
+    TooManyRequests,
     Transient,
+    Unauthorized,
     UnsupportedMedia,
 )
 
@@ -23,10 +27,14 @@ STATUSES: tuple[tuple[type[PipelineError], int], ...] = (
     (NothingAccepted, 422),
     (UnsupportedMedia, 415),
     (InvalidInput, 400),
+    (Unauthorized, 401),
+    (Forbidden, 403),
     (NotFound, 404),
     (MethodNotAllowed, 405),
+    (NotAcceptable, 406),
     (Conflict, 409),
     (LimitExceeded, 413),
+    (TooManyRequests, 429),
     (Transient, 503),
     (NoSpace, 507),
     (PipelineError, 500),

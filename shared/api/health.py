@@ -23,6 +23,7 @@ HEALTH = Endpoint(
     summary="Whether the function runs",
     tag="health",
     role="anybody",
+    limited=False,
     answers=(Answer(body=Health, description="It does."),),
 )
 READY = Endpoint(
@@ -32,6 +33,7 @@ READY = Endpoint(
     summary="Whether the function reaches etcd",
     tag="health",
     role="anybody",
+    limited=False,
     answers=(Answer(body=Health, description="It does."),),
     errors=(Transient,),
 )

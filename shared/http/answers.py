@@ -12,7 +12,7 @@ import orjson
 from flask import Response
 
 from shared.api.errors import status_of
-from shared.errors import MethodNotAllowed, PipelineError, Transient
+from shared.errors import MethodNotAllowed, PipelineError, Transient, Unauthorized
 
 
 def json_response(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -31,6 +31,8 @@ def error_response(exc: PipelineError) -> Response:
     headers = {}
     if isinstance(exc, Transient):
         headers["Retry-After"] = str(exc.retry_after_s)
+    if isinstance(exc, Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
     if isinstance(exc, MethodNotAllowed):
         headers["Allow"] = ", ".join(exc.allowed)
     error = {"code": exc.code, "message": exc.message, "details": exc.details}

@@ -19,6 +19,9 @@ from shared.errors import InvalidInput, MethodNotAllowed, NotFound
 #: Gets the request and the parameters of its endpoint.
 Handler = Callable[[Request, Any], Response]
 
+#: Of a path that leads nowhere, in the answer that says so.
+_SHOWN = 200
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -74,7 +77,7 @@ class Routes:
         if meant:
             raise MethodNotAllowed(tuple(sorted(meant)))
         paths = sorted({f"{r.endpoint.method} {r.endpoint.path}" for r in self._routes})
-        raise NotFound(f"{self._service} has no {request.path}", paths=paths)
+        raise NotFound(f"{self._service} has no {request.path[:_SHOWN]}", paths=paths)
 
 
 def parse_parameters(request: Request, endpoint: Endpoint, in_path: Mapping[str, str]) -> Parameters:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 import threading
+from pathlib import Path
 
 from shared.config import Settings, read_variable, settings
 from shared.errors import BadConfig
 from shared.etcd import Etcd
 from shared.logs import configure_logs
+from shared.tokens import TokenFile
 
 
 class EtcdHolder:
@@ -31,6 +33,8 @@ def start(service: str) -> Settings:
     """Read the settings and set up the logs of a function; a bad setting ends the process with one line."""
     try:
         config = settings()
+        if config.auth_tokens:
+            TokenFile(Path(config.auth_tokens))
     except BadConfig as exc:
         sys.exit(f"gpu-telemetry {service}: {exc.message}")
     configure_logs(service, config.log_level, revision=read_variable("K_REVISION"))

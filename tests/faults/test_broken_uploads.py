@@ -17,7 +17,7 @@ from tests.waiting import wait_until
 #: A file of 20 MB in few rows: ten blocks, each a message. Up to six are on their way when it breaks off.
 INSTANTS, PADDING = 1600, 1200
 RUNS = 4
-HEAD = "POST /api/v1/csv/upload HTTP/1.1\r\nHost: upload\r\nContent-Type: text/csv\r\n"
+HEAD = "POST /api/v1/csv/upload HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/csv\r\n"
 CHUNK = 64 * 1024
 
 

@@ -11,7 +11,8 @@ from flask import Request, Response
 from pydantic import ValidationError
 
 from shared.api import graphql as api
-from shared.errors import InvalidInput, LimitExceeded, PipelineError, Transient, UnsupportedMedia
+from shared.api.errors import status_of
+from shared.errors import InvalidInput, LimitExceeded, PipelineError, UnsupportedMedia
 from shared.http import Route, json_response, read_body
 
 #: Bytes and tokens of a query.
@@ -92,10 +93,9 @@ def _wrong(errors: Sequence[Any], own: str | None) -> Response:
 def _respond(data: Any, errors: Sequence[Any], own: str | None) -> Response:
     for error in errors:
         cause = error.original_error
-        if isinstance(cause, Transient):
-            # An outage is never an answer with holes.
-            raise cause
-        if cause is not None and not isinstance(cause, PipelineError):
+        # An outage is never an answer with holes; and what is wrong with us is not told to others.
+        ours = not isinstance(cause, PipelineError) or status_of(type(cause)) >= 500  # noqa: PLR2004
+        if cause is not None and ours:
             raise cause
     body: dict[str, Any] = {"data": data}
     if errors:
