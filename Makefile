@@ -13,7 +13,7 @@ BENCH_ARGS ?=
 
 .PHONY: help deps deps-dev build run dev-up setup-etcd stop-etcd run-upload run-collect run-query \
 	test test-unit test-integration test-e2e test-faults test-coverage coverage-html test-load bench \
-	benchmark-queue lint format clean
+	benchmark-queue generate-openapi lint format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z][a-z0-9-]*:.*?## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*?## "} {printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}'
@@ -91,6 +91,9 @@ bench: deps ## Measure everything beside VictoriaMetrics and write docs/benchmar
 
 benchmark-queue: deps ## Measure how soon small uploads are queryable at 10,000 rows/s
 	$(BIN)/python -m benchmarks freshness $(BENCH_ARGS)
+
+generate-openapi: deps ## Write docs/openapi.json and docs/api.md from the declarations
+	$(BIN)/python -m shared.api docs
 
 lint: deps-dev ## ruff, mypy --strict and the direction of imports
 	$(BIN)/ruff check .

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Literal
 
@@ -54,6 +55,38 @@ def parse_duration_s(text: str) -> float:
 def split_list(text: str) -> list[str]:
     """Split a list at its commas; empty elements are left out."""
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedGpus:
+    """How many GPUs hosts should have: some by name, the others as `default` says, if it does."""
+
+    default: int | None
+    by_host: Mapping[str, int]
+
+    def of(self, host: str) -> int | None:
+        """Return how many a host should have."""
+        return self.by_host.get(host, self.default)
+
+
+def parse_expected_gpus(text: str) -> ExpectedGpus:
+    """Read `8`, `node-a=8,node-b=4`, or both: `8,node-b=4`.
+
+    Raises:
+        ValueError: Not such a list, or something is said twice.
+    """
+    default, by_host = None, {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        host, equals, count = (p.strip() for p in part.rpartition("="))
+        if re.fullmatch(r"[0-9]{1,4}", count) is None or (equals and not host):
+            raise ValueError("expected a number such as 8, or hosts such as node-a=8,node-b=4")
+        if host in by_host or (not equals and default is not None):
+            raise ValueError(f"{host or 'the number for all hosts'} is said twice")
+        if equals:
+            by_host[host] = int(count)
+        else:
+            default = int(count)
+    return ExpectedGpus(default, by_host)
 
 
 class Settings(BaseModel):
@@ -158,6 +191,10 @@ class Settings(BaseModel):
         Field(description="GPUs a host should have: `8`, or `node-a=8,node-b=4`; empty: the most it has had"),
     ] = ""
     enable_websocket: Annotated[bool, Field(description="`false`: query serves no /ws")] = True
+    websocket_timeout: Annotated[
+        float,
+        Field(gt=0, description="how long one WebSocket is served; less than timeoutSeconds of the manifest"),
+    ] = 270.0
     enable_graphql: Annotated[bool, Field(description="`false`: query serves no /graphql")] = True
     metrics_port: Annotated[
         int, Field(ge=0, le=65535, description="where the queue source serves /metrics; 0: nowhere")
@@ -174,7 +211,14 @@ class Settings(BaseModel):
     def _size(cls, value: object) -> object:
         return parse_bytes(value) if isinstance(value, str) else value
 
-    @field_validator("poll_interval", "visibility_timeout", "stale_after", "max_query_time", mode="before")
+    @field_validator(
+        "poll_interval",
+        "visibility_timeout",
+        "stale_after",
+        "max_query_time",
+        "websocket_timeout",
+        mode="before",
+    )
     @classmethod
     def _duration(cls, value: object) -> object:
         return parse_duration_s(value) if isinstance(value, str) else value
@@ -212,6 +256,16 @@ class Settings(BaseModel):
     def origins(self) -> list[str]:
         """List the origins whose pages may ask; none unless CORS is enabled."""
         return split_list(self.cors_origins.lower()) if self.enable_cors else []
+
+    @field_validator("expected_gpus")
+    @classmethod
+    def _expected(cls, value: str) -> str:
+        parse_expected_gpus(value)
+        return value
+
+    def expected(self) -> ExpectedGpus:
+        """Return how many GPUs hosts should have."""
+        return parse_expected_gpus(self.expected_gpus)
 
     def endpoints(self) -> list[str]:
         """List the etcd members as `host:port`."""

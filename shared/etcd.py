@@ -329,13 +329,13 @@ class Etcd:
         with grpc.insecure_channel(_target([endpoint]), options=_OPTIONS) as channel:
             yield rpc.MaintenanceStub(channel)
 
-    def watch(self, key: str, start_revision: int) -> Watch:
-        """Watch one key from a revision on; see Watch."""
-        return Watch(self._watch, key, start_revision)
+    def watch(self, key: str, start_revision: int, end: str = "") -> Watch:
+        """Watch one key, or the keys before an end, from a revision on; see Watch."""
+        return Watch(self._watch, key, start_revision, end)
 
 
 class Watch:
-    """The changes of one key from a revision on, in order, none left out, each once.
+    """The changes of one key or range from a revision on, in order, none left out, each once.
 
     Iterate in one thread; `close` from any. A broken stream is opened again where it broke, after a
     pause; etcd away is no error here but silence. Raises Compacted when history between the break and
@@ -345,9 +345,9 @@ class Watch:
     #: Seconds between attempts while etcd is away.
     RETRY_S = 0.2
 
-    def __init__(self, stub: Any, key: str, start_revision: int) -> None:
+    def __init__(self, stub: Any, key: str, start_revision: int, end: str = "") -> None:
         self._stub = stub
-        self._key = key
+        self._key, self._end = key, end
         self._next = start_revision
         self._closed = threading.Event()
         self._call: Any = None
@@ -362,7 +362,9 @@ class Watch:
     def __iter__(self) -> Iterator[WatchEvent]:
         while not self._closed.is_set():
             requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
-            create = rpc.WatchCreateRequest(key=self._key.encode(), start_revision=self._next)
+            create = rpc.WatchCreateRequest(
+                key=self._key.encode(), range_end=self._end.encode(), start_revision=self._next
+            )
             requests.put(rpc.WatchRequest(create_request=create))
             try:
                 # The request stream stays open until a None ends it: closing it would end the watch.

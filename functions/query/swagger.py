@@ -1,9 +1,8 @@
-"""The OpenAPI document, and Swagger UI to read it with; everything comes from here, nothing from elsewhere."""
+"""The OpenAPI document, and Swagger UI to read it with; nothing is fetched from elsewhere."""
 
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import version
 from importlib.resources import files
 
 import orjson
@@ -58,7 +57,8 @@ def _answer(request: Request, body: bytes, content_type: str) -> Response:
     response.add_etag()
     # Kept, but asked for again: what it is may change with the next release.
     response.headers["Cache-Control"] = "no-cache"
-    return response.make_conditional(request)
+    response.make_conditional(request)
+    return response
 
 
 @cache

@@ -5,16 +5,32 @@ Imported when the document is made, not when a function starts: it needs the dec
 
 from __future__ import annotations
 
-from shared.api import collect, export, gpus, health, swagger, telemetry, upload
+from shared.api import (
+    collect,
+    export,
+    fleet,
+    gpus,
+    graphql,
+    health,
+    live,
+    metrics,
+    swagger,
+    telemetry,
+    upload,
+)
 from shared.api.endpoint import Endpoint
 
-MODULES = (gpus, telemetry, export, upload, collect, health, swagger)
+MODULES = (gpus, telemetry, fleet, graphql, live, metrics, export, upload, collect, health, swagger)
 ENDPOINTS: tuple[Endpoint, ...] = tuple(endpoint for module in MODULES for endpoint in module.ENDPOINTS)
 
 #: What the endpoints are grouped by, in the order in which one reads about them.
 TAGS = {
     "gpus": "Which GPUs and hosts there are.",
     "telemetry": "The records of GPUs.",
+    "fleet": "What the fleet did over a window: idle, missing, throttled, broken.",
+    "graphql": "The same questions, several in one request.",
+    "live": "Records as they are stored, over a WebSocket.",
+    "metrics": "What Prometheus scrapes.",
     "upload": "Sending files, and what became of them.",
     "operation": "The state of the pipeline, and what it keeps.",
     "dead letters": "Messages that could not be stored, until somebody decides.",

@@ -27,7 +27,8 @@ def _message_id(text: str) -> str:
 MessageId = Annotated[
     str,
     AfterValidator(_message_id),
-    Field(json_schema_extra={"pattern": "^[0-9a-f]{12}-[0-9a-f]{12}-[0-9]{6,12}$"}),
+    # It begins with a time, which until the year 2179 begins like this.
+    Field(json_schema_extra={"pattern": "^0[0-5][0-9a-f]{10}-[0-9a-f]{12}-[0-9]{6,12}$"}),
 ]
 
 
@@ -99,7 +100,10 @@ class Days(Open):
 
 
 _EVENT_BODY = RequestBody(
-    description="A CloudEvent, or nothing.", types=EVENTS, model=dict[str, Any], required=False
+    description="A CloudEvent, binary or structured; what is none, or empty, is a tick.",
+    types=EVENTS,
+    model=Any,
+    required=False,
 )
 EVENT = Endpoint(
     service="collect",

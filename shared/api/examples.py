@@ -22,4 +22,6 @@ class Example(TypedDict):
 
 def read_examples() -> dict[str, Example]:
     """Read them, by such as `GET /api/v1/gpus`."""
-    return cast("dict[str, Example]", orjson.loads(files("shared.api").joinpath("examples.json").read_bytes()))
+    return cast(
+        "dict[str, Example]", orjson.loads(files("shared.api").joinpath("examples.json").read_bytes())
+    )

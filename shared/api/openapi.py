@@ -31,12 +31,12 @@ _DESCRIPTION = """\
 GPU telemetry from CSV: upload it, lose nothing, ask what the fleet did.
 
 Three functions answer, each at an address of its own. Answers are `{"success": true, "data": ...}` or
-`{"success": false, "error": {"code", "message", "details"}}`. A parameter that is unknown, given twice or not valid is
-refused (400), never ignored. Every GET is answered to HEAD too; another method on a path is 405 and lists in `Allow`
-those that there are.
+`{"success": false, "error": {"code", "message", "details"}}`. A parameter that is unknown, given twice or
+not valid is refused (400), never ignored. Every GET is answered to HEAD too; another method on a path is
+405 and lists in `Allow` those that there are.
 
-Where tokens are configured (AUTH_TOKENS), an endpoint takes a bearer token of its role (`x-role`) or of the role
-`admin`; where none are, only this machine is served and no token is asked for."""
+Where tokens are configured (AUTH_TOKENS), an endpoint takes a bearer token of its role (`x-role`) or of
+the role `admin`; where none are, only this machine is served and no token is asked for."""
 _ERROR_HEADERS: dict[type[PipelineError], dict[str, Any]] = {
     Transient: {"Retry-After": {"description": "seconds to wait", "schema": {"type": "integer"}}},
     MethodNotAllowed: {"Allow": {"description": "the methods there are", "schema": {"type": "string"}}},
@@ -216,7 +216,7 @@ def _parameter(name: str, schema: dict[str, Any], *, in_path: bool, required: bo
 
 
 def _operation_id(endpoint: Endpoint) -> str:
-    """Name an operation for its method and path: GET /api/v1/gpus/{gpu}/telemetry is getGpusByGpuTelemetry."""
+    """Name an operation for its method and path: GET /api/v1/gpus/{gpu} is getGpusByGpu."""
     path = endpoint.path.removeprefix("/api/v1").replace("{", "by-")
     words = re.findall(r"[A-Za-z0-9]+", path) or ["root"]
     return endpoint.method.lower() + "".join(word[0].upper() + word[1:] for word in words)
@@ -225,7 +225,9 @@ def _operation_id(endpoint: Endpoint) -> str:
 def _servers(path: str, endpoints: Iterable[Endpoint]) -> list[dict[str, Any]]:
     services = {endpoint.service for endpoint in endpoints}
     if len(services) > 1:
-        raise ValueError(f"{path} is declared for {' and '.join(sorted(services))}: no client could tell which")
+        raise ValueError(
+            f"{path} is declared for {' and '.join(sorted(services))}: no client could tell which"
+        )
     names = [*ADDRESSES] if services == {"every"} else sorted(services)
     return [
         {

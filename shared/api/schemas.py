@@ -30,17 +30,19 @@ class PydanticPlugin(BasePlugin):
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             # A list's items become components by themselves, a model alone does not.
             return {"$ref": self._define(kind.__name__, TypeAdapter(kind), mode)}
-        schema = _strip(TypeAdapter(kind).json_schema(mode=mode, ref_template=_REF))
+        schema: dict[str, Any] = _strip(TypeAdapter(kind).json_schema(mode=mode, ref_template=_REF))
         self._lift(schema)
         return schema
 
     def properties_of(self, model: type[BaseModel]) -> tuple[dict[str, dict[str, Any]], list[str]]:
-        """List the members of a model that is asked, each with its schema, and the names of those that must be."""
+        """List the members of a model that is asked, with their schemas, and which of them must be there."""
         schema = _strip(model.model_json_schema(mode="validation", ref_template=_REF))
         self._lift(schema)
         return schema.get("properties", {}), schema.get("required", [])
 
-    def _define(self, name: str, adapter: TypeAdapter[Any], mode: Literal["validation", "serialization"]) -> str:
+    def _define(
+        self, name: str, adapter: TypeAdapter[Any], mode: Literal["validation", "serialization"]
+    ) -> str:
         schema = _strip(adapter.json_schema(mode=mode, ref_template=_REF))
         self._lift(schema)
         self._add(name, schema)

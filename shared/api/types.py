@@ -115,11 +115,23 @@ def _only_text(parse: Any) -> BeforeValidator:
     return BeforeValidator(lambda value: parse(value) if isinstance(value, str) else value)
 
 
+#: The same for clients, roughly: it cannot know that no month but some has a 31st.
+_TIME_PATTERN = (
+    "^(now([+-][0-9]{1,9}(ms|s|m|h|d|w))?|[0-9]{1,13}([.][0-9]{1,9})?|"
+    "[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+    "([T ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.][0-9]+)?)?(Z|[+-][0-9]{2}:?[0-9]{2})?)?)$"
+)
 #: A time: epoch milliseconds inside, several ways to write it outside.
 Time = Annotated[
     int,
     BeforeValidator(_time),
-    WithJsonSchema({"type": "string", "examples": ["2024-01-15T10:30:00Z", "1705314600", "now-15m"]}),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": _TIME_PATTERN,
+            "examples": ["2024-01-15T10:30:00Z", "1705314600", "now-15m"],
+        }
+    ),
 ]
 #: A duration: milliseconds inside.
 Duration = Annotated[
@@ -127,7 +139,9 @@ Duration = Annotated[
     _only_text(parse_duration_ms),
     WithJsonSchema({"type": "string", "pattern": "^[1-9][0-9]{0,8}(ms|s|m|h|d|w)?$", "examples": ["60s"]}),
 ]
-Count = Annotated[int, _only_text(parse_count), WithJsonSchema({"type": "integer", "minimum": 1})]
+Count = Annotated[
+    int, _only_text(parse_count), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 10**18 - 1})
+]
 Flag = Annotated[bool, _only_text(parse_flag), WithJsonSchema({"type": "boolean"})]
 #: Names separated by commas.
 Names = Annotated[

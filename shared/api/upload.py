@@ -226,7 +226,9 @@ IMPORT_ROWS = Endpoint(
     tag="backup",
     role="admin",
     parameters=UploadFile,
-    body=RequestBody(description="Arrow IPC streams, as an export has them.", types=(ARROW,)),
+    body=RequestBody(
+        description="Arrow IPC streams with the columns of an export, not compressed.", types=(ARROW,)
+    ),
     answers=(Answer(data=Report, description="What became of the rows."),),
     errors=_PUBLISHING,
 )

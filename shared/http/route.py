@@ -30,9 +30,12 @@ class Route:
     endpoint: Endpoint
     handler: Handler
 
-    def match(self, parts: Sequence[str]) -> dict[str, str] | None:
-        """Match a path, split at its slashes; None where it is another."""
-        own = self.endpoint.path.strip("/").split("/")
+    def match(self, path: str, *, exactly: bool = True) -> dict[str, str] | None:
+        """Match a path, exactly or without regard to slashes at its end; None where it is another."""
+        own, parts = (
+            (text.removeprefix("/") if exactly else text.strip("/")).split("/")
+            for text in (self.endpoint.path, path)
+        )
         if len(own) != len(parts):
             return None
         found = {}
@@ -62,18 +65,17 @@ class Routes:
         """
         method = "GET" if request.method == "HEAD" else request.method
         # A slash too many is forgiven where nothing is changed: `DELETE /things/` must not mean all things.
-        path = request.path.strip("/") if method == "GET" else request.path.removeprefix("/")
-        parts = path.split("/")
-        allowed = set()
-        for route in self._routes:
-            found = route.match(parts)
-            if found is None:
-                continue
-            if route.endpoint.method == method:
-                return route, found
-            allowed.add(route.endpoint.method)
-        if allowed:
-            raise MethodNotAllowed(tuple(sorted(allowed)))
+        exactly = method != "GET"
+        matches = [
+            (r, found) for r in self._routes if (found := r.match(request.path, exactly=exactly)) is not None
+        ]
+        # `/dead/replay` is not `/dead/{id}`, under whatever method: the path that says most is meant.
+        fewest = min((len(found) for _, found in matches), default=0)
+        meant = {r.endpoint.method: (r, found) for r, found in matches if len(found) == fewest}
+        if method in meant:
+            return meant[method]
+        if meant:
+            raise MethodNotAllowed(tuple(sorted(meant)))
         paths = sorted({f"{r.endpoint.method} {r.endpoint.path}" for r in self._routes})
         raise NotFound(f"{self._service} has no {request.path[:_SHOWN]}", paths=paths)
 

@@ -14,7 +14,7 @@ from flask import request as current_request
 from werkzeug.exceptions import ClientDisconnected, HTTPException
 
 from shared.api import health
-from shared.api.endpoint import Parameters
+from shared.api.endpoint import Endpoint, Parameters
 from shared.config import Settings
 from shared.errors import Corrupt, InvalidInput, MethodNotAllowed, NotFound, PipelineError
 from shared.etcd import Etcd
@@ -86,6 +86,18 @@ class Service:
         self.access.authorize(request, caller, endpoint.role)
         return route.handler(request, parse_parameters(request, endpoint, in_path))
 
+    def open_socket(self, endpoint: Endpoint, serve: Callable[[], Response]) -> Response:
+        """Answer a request for a WebSocket: `serve` serves it to its end, where it is allowed."""
+
+        def answer(request: Request, exchange: Exchange) -> Response:
+            exchange.endpoint = endpoint
+            exchange.caller = self.access.identify(request, is_socket=True)
+            self.access.limit(exchange.caller)
+            self.access.authorize(request, exchange.caller, endpoint.role, is_socket=True)
+            return serve()
+
+        return self._serve(_current_request(), answer)
+
     def _answer_options(self, request: Request, allowed: Sequence[str]) -> Response:
         """Say what a path takes; a browser that asks before it sends has no token yet."""
         methods = [*allowed, *(["HEAD"] if "GET" in allowed else []), "OPTIONS"]
@@ -100,11 +112,11 @@ class Service:
             exchange.caller = caller = self.access.identify(request)
             self.access.limit(caller)
             self.access.authorize(request, caller, None)
-            if failure.code == 404:  # noqa: PLR2004
-                raise NotFound(f"{self.name} has no such path")
             raise failure
 
-        return self._serve(current_request._get_current_object(), answer)  # type: ignore[attr-defined]  # noqa: SLF001
+        # What the framework routes nowhere may be a path of ours, as with a line break in a name.
+        is_path = failure.code == 404  # noqa: PLR2004
+        return self._serve(_current_request(), self._answer if is_path else answer)
 
     @cached_property
     def _version(self) -> str:
@@ -120,6 +132,11 @@ class Service:
     def _ready(self, _request: Request, _parameters: Parameters) -> Response:
         self._etcd().get("health")
         return json_response({"status": "ready", **self.about()})
+
+
+def _current_request() -> Request:
+    found: Request = current_request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
+    return found
 
 
 def _explain(request: Request, exc: PipelineError | HTTPException) -> Response:

@@ -7,6 +7,7 @@ the next (numbers.py). pyarrow.parquet is imported where it is used: a cold uplo
 from __future__ import annotations
 
 import io
+from collections.abc import Collection
 from typing import Any
 
 import orjson
@@ -77,8 +78,12 @@ def trimmed(values: pa.DictionaryArray) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(pc.index_in(values.indices, used), values.dictionary.take(used))
 
 
-def decode_parquet(payload: bytes, uuid: str | None = None) -> pa.Table:
+def decode_parquet(
+    payload: bytes, uuid: str | None = None, columns: Collection[str] | None = None
+) -> pa.Table:
     """Read what `encode_parquet` wrote; with a uuid, its records alone, and only what may hold them.
+
+    With columns, only those of them that there are.
 
     Raises:
         pa.ArrowException, OSError, ValueError, KeyError: It was something else.
@@ -91,9 +96,10 @@ def decode_parquet(payload: bytes, uuid: str | None = None) -> pa.Table:
         raise ValueError("it is of a newer version than this reader")
     scales = orjson.loads(metadata[b"scales"])
     groups = range(file.metadata.num_row_groups) if uuid is None else _find_row_groups(file.metadata, uuid)
+    wanted = None if columns is None else [n for n in file.schema_arrow.names if n in columns]
     tables = []
     for group in groups:
-        raw = file.read_row_group(group, use_threads=False).combine_chunks()
+        raw = file.read_row_group(group, columns=wanted, use_threads=False).combine_chunks()
         first, rows = (0, raw.num_rows) if uuid is None else find_rows(raw, uuid)
         tables.append(_plain(raw, scales, first, rows))
     if not tables:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Generic, TypeVar
@@ -239,6 +239,26 @@ class Store:
                     table = decode(payload)
                     self._tables.put(segment.id, table)
                 yield table
+
+    def read_columns(self, segments: Sequence[SegmentInfo], columns: Collection[str]) -> Iterator[pa.Table]:
+        """Yield some columns of segments, in the order asked for, one decoded at a time.
+
+        What was decoded is not kept: this is for those who keep what they make of it. Columns that a segment
+        does not have are left out.
+
+        Raises:
+            SegmentGone: One of them is no longer there.
+            Corrupt: One of them cannot be decoded.
+        """
+        for start in range(0, len(segments), _FETCH):
+            group = segments[start : start + _FETCH]
+            whole = {s.id: self._tables.get(s.id) for s in group}
+            payloads = self._fetch([s for s in group if whole[s.id] is None])
+            for segment in group:
+                table = whole[segment.id]
+                if table is None:
+                    table = decode(payloads.pop(segment.id), None, columns)
+                yield table.select([name for name in table.column_names if name in columns])
 
     def read_inventories(self, segments: Sequence[SegmentInfo]) -> dict[str, pa.Table]:
         """Read the inventories of folded segments, by segment.

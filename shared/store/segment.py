@@ -7,6 +7,7 @@ soon folded. Many are Parquet (parquet.py): a third of the bytes. `decode` takes
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import orjson
@@ -125,17 +126,18 @@ def encode_within(table: pa.Table, limit: int) -> bytes | None:
     return None
 
 
-def decode(payload: bytes, uuid: str | None = None) -> pa.Table:
+def decode(payload: bytes, uuid: str | None = None, columns: Collection[str] | None = None) -> pa.Table:
     """Read a segment: one chunk per column, metrics as doubles, sorted as written.
 
-    With a uuid, at least its records are read, and of Parquet no others; there may be none.
+    With a uuid, at least its records are read, and of Parquet no others; there may be none. With columns, at
+    least those of them that there are, and of Parquet no others.
 
     Raises:
         Corrupt: Not a segment, or one of a newer version.
     """
     try:
         if payload[:4] == MAGIC:
-            table = decode_parquet(payload, uuid)
+            table = decode_parquet(payload, uuid, columns)
         else:
             table = decode_table(payload, _MOST_DECODED_BYTES).unify_dictionaries().combine_chunks()
     except (pa.ArrowException, OSError, ValueError, KeyError) as exc:

@@ -19,6 +19,7 @@ SHOWN = {
     "enable_cors": "false",
     "enable_websocket": "true",
     "enable_graphql": "true",
+    "websocket_timeout": "270s",
 }
 
 

@@ -1,0 +1,81 @@
+"""Measures for how values spread: over the records of a GPU, and of a host, model, pod or namespace."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from functions.query.fleet.measures import codes, group, renamed, text_of, with_words
+from shared.records import chunk
+
+#: What of a field's values is told apart when a quantile is looked for.
+RESOLUTION = {
+    "gpu_utilization": 0.1,
+    "sm_active": 0.001,
+    "tensor_active": 0.001,
+    "dram_active": 0.001,
+    "memory_used_mb": 16.0,
+    "power_draw": 1.0,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """Of each GPU and each value of a label: how many records."""
+
+    label: str
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that it reads."""
+        return (self.label,)
+
+    def take(self, part: pa.Table) -> pa.Table:
+        """Take uuid, name, rows."""
+        labels = text_of(part, self.label)
+        rows = {"uuid": codes(part), "name": labels.indices}
+        grouped = renamed(group(rows, ("uuid", "name"), [([], "count_all")]), ("rows",), keys=2)
+        return with_words(part, _with_names(grouped, labels))
+
+    def merge(self, taken: pa.Table) -> pa.Table:
+        """Merge into one row per GPU and value of the label."""
+        return renamed(group(taken, ("uuid", "name"), [("rows", "sum")]), ("rows",), keys=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Bins:
+    """Of each GPU and each value of a label: how a field's values spread, in bins of its RESOLUTION."""
+
+    label: str
+    field: str
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that it reads."""
+        return (self.label, self.field)
+
+    def take(self, part: pa.Table) -> pa.Table:
+        """Take uuid, name, bin, count, sum, max."""
+        labels = text_of(part, self.label)
+        if self.field in part.column_names:
+            values = chunk(part, self.field)
+        else:
+            values = pa.nulls(part.num_rows, pa.float64())
+        bins = pc.round(pc.divide(values, RESOLUTION[self.field])).cast(pa.int64(), safe=False)
+        rows: Any = pa.table({"uuid": codes(part), "name": labels.indices, "bin": bins, "value": values})
+        rows = rows.filter(values.is_valid()).combine_chunks()
+        grouped = group(rows, ("uuid", "name", "bin"), [("value", a) for a in ("count", "sum", "max")])
+        return with_words(part, _with_names(renamed(grouped, ("count", "sum", "max"), keys=3), labels))
+
+    def merge(self, taken: pa.Table) -> pa.Table:
+        """Merge into one row per value of the label and bin, whatever the GPU."""
+        how = [("count", "sum"), ("sum", "sum"), ("max", "max")]
+        return renamed(group(taken, ("name", "bin"), how), ("count", "sum", "max"), keys=2)
+
+
+def _with_names(grouped: pa.Table, labels: pa.DictionaryArray) -> pa.Table:
+    names = pa.DictionaryArray.from_arrays(chunk(grouped, "name"), labels.dictionary)
+    return grouped.set_column(grouped.column_names.index("name"), "name", names)

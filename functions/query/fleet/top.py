@@ -1,0 +1,89 @@
+"""The GPUs with the most or the least of a field."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from difflib import get_close_matches
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from functions.query.fleet.asked import Asked
+from functions.query.fleet.conditions import mean
+from functions.query.fleet.measures import Measure, Stats, Values, group, renamed
+from functions.query.fleet.parts import Taken
+from functions.query.fleet.series import quantile
+from shared.api import fleet as api
+from shared.errors import InvalidInput
+from shared.fields import FIELDS
+from shared.records import chunk, metric_names
+
+
+def check_field(field: str, stored: Collection[str]) -> None:
+    """Tell whether there is such a field.
+
+    Raises:
+        InvalidInput: There is not; names the nearest.
+    """
+    known = {*FIELDS, *stored}
+    if field in known:
+        return
+    near = get_close_matches(field.lower(), sorted(known), n=3, cutoff=0.5)
+    nearest = f": did you mean {' or '.join(near)}?" if near else ": /api/v1/fields lists what there is"
+    raise InvalidInput(f"field={field!r} is no field{nearest}", parameter="field", nearest=near)
+
+
+def answer_top(asked: Asked, wanted: api.TopWanted) -> dict[str, Any]:
+    """Answer which GPUs have the most or the least of a field."""
+    stored = (
+        [] if asked.summary is None else metric_names(asked.summary.drop_columns(["first_ms", "last_ms"]))
+    )
+    check_field(wanted.field, stored)
+    measure: Measure = Values(wanted.field) if wanted.agg == "p95" else Stats(wanted.field)
+    taken = asked.measure([measure])
+    answer = asked.begin(taken, {wanted.field: measure}) | {
+        "field": wanted.field,
+        "unit": FIELDS[wanted.field].unit if wanted.field in FIELDS else "",
+        "agg": wanted.agg,
+        "order": wanted.order,
+    }
+    if answer["not_reported"]:
+        return answer | {"gpus_reporting": 0, "count": None, "gpus": None}
+    ranked = rank_gpus(taken, measure, wanted)
+    best = ranked.slice(0, wanted.limit).to_pylist()
+    names = asked.name_gpus([row["uuid"] for row in best], taken)
+    gpus = [
+        name | {"value": row["value"], "records": row["records"]}
+        for name, row in zip(names, best, strict=True)
+    ]
+    return answer | {"gpus_reporting": ranked.num_rows, "count": len(gpus), "gpus": gpus}
+
+
+def rank_gpus(taken: Taken, measure: Measure, wanted: api.TopWanted) -> pa.Table:
+    """Put GPUs in order of one value each: uuid, value, records."""
+    table = taken[measure]
+    if wanted.agg == "p95":
+        found = _p95(table)
+    else:
+        column = {"avg": "sum"}.get(wanted.agg, wanted.agg)
+        values = mean(table) if wanted.agg == "avg" else chunk(table, column)
+        found = pa.table({"uuid": chunk(table, "uuid"), "value": values, "records": chunk(table, "count")})
+    order = "descending" if wanted.order == "desc" else "ascending"
+    return found.sort_by([("value", order), ("uuid", "ascending")])
+
+
+def _p95(values: pa.Table) -> pa.Table:
+    numbers = chunk(values, "uuid").dictionary_encode()
+    rows = pa.table(
+        {"uuid": numbers.indices, "value": chunk(values, "value"), "count": chunk(values, "count")}
+    )
+    rows = rows.sort_by([("uuid", "ascending"), ("value", "ascending")]).combine_chunks()
+    found = quantile(chunk(rows, "uuid"), chunk(rows, "value"), chunk(rows, "count"), 0.95)
+    records = renamed(group(rows, "uuid", [("count", "sum")]), ("records",))
+    places = pc.index_in(chunk(found, "group"), value_set=chunk(records, "uuid"))
+    return pa.table({
+        "uuid": numbers.dictionary.take(chunk(found, "group")),
+        "value": chunk(found, "value"),
+        "records": chunk(records, "records").take(places),
+    })  # fmt: skip
