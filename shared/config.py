@@ -52,11 +52,6 @@ def parse_duration_s(text: str) -> float:
     return float(match[1]) * _SECONDS[match[2]]
 
 
-def split_list(text: str) -> list[str]:
-    """Split a list at its commas; empty elements are left out."""
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
 @dataclass(frozen=True, slots=True)
 class ExpectedGpus:
     """How many GPUs hosts should have: some by name, the others as `default` says, if it does."""
@@ -87,6 +82,11 @@ def parse_expected_gpus(text: str) -> ExpectedGpus:
         else:
             default = int(count)
     return ExpectedGpus(default, by_host)
+
+
+def split_list(text: str) -> list[str]:
+    """Split a list at its commas; empty elements are left out."""
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 class Settings(BaseModel):
@@ -243,6 +243,16 @@ class Settings(BaseModel):
             raise ValueError("expected a path such as /telemetry (letters, digits, '.', '_', '-')")
         return value
 
+    @field_validator("expected_gpus")
+    @classmethod
+    def _expected(cls, value: str) -> str:
+        parse_expected_gpus(value)
+        return value
+
+    def expected(self) -> ExpectedGpus:
+        """Return how many GPUs hosts should have."""
+        return parse_expected_gpus(self.expected_gpus)
+
     @field_validator("cors_origins")
     @classmethod
     def _origins(cls, value: str, info: ValidationInfo) -> str:
@@ -256,16 +266,6 @@ class Settings(BaseModel):
     def origins(self) -> list[str]:
         """List the origins whose pages may ask; none unless CORS is enabled."""
         return split_list(self.cors_origins.lower()) if self.enable_cors else []
-
-    @field_validator("expected_gpus")
-    @classmethod
-    def _expected(cls, value: str) -> str:
-        parse_expected_gpus(value)
-        return value
-
-    def expected(self) -> ExpectedGpus:
-        """Return how many GPUs hosts should have."""
-        return parse_expected_gpus(self.expected_gpus)
 
     def endpoints(self) -> list[str]:
         """List the etcd members as `host:port`."""

@@ -158,6 +158,38 @@ COUNTERS = frozenset({
 })  # fmt: skip
 
 
+#: What the labels of records say (shared/records.py).
+LABELS_SAY = {
+    "gpu_id": "index of the GPU on its host",
+    "hostname": "host that the GPU is in",
+    "device": "device file of the GPU",
+    "modelname": "model of the GPU",
+    "cluster": "cluster that the record was uploaded for",
+    "pod": "Kubernetes pod that used the GPU",
+    "namespace": "Kubernetes namespace of the pod",
+    "container": "container of the pod",
+    "driver_version": "version of the driver",
+    "gpu_instance_id": "number of the MIG instance",
+    "gpu_instance_profile": "profile of the MIG instance",
+}
+
+
+@cache
+def _other_names() -> dict[str, tuple[str, ...]]:
+    return {
+        name: tuple(
+            f"DCGM_FI_{alias}" if alias.startswith(("DEV_", "PROF_")) else alias
+            for alias in (other.partition("*")[0] for other in others.split())
+        )
+        for name, _, _, _, others in _CATALOGUE
+    }
+
+
+def find_other_names(name: str) -> tuple[str, ...]:
+    """List what else a field is called in files, DCGM's own name first; none for what is not catalogued."""
+    return _other_names().get(name, ())
+
+
 @cache
 def _dcgm_names() -> dict[str, tuple[str, float]]:
     out = {}

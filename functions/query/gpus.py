@@ -4,12 +4,40 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
 from flask import Request, Response
 
-from functions.query.inventory import Inventory
-from functions.query.render import render_gpus
+from functions.query.filters import select_gpus
+from functions.query.gpu_pages import cut_page, order_gpus
+from functions.query.groups import group_gpus
+from functions.query.inventory import Inventory, View, resolve
+from functions.query.kept import KeptAnswers
+from functions.query.objects import render_objects
+from functions.query.render import format_times
 from shared.api import gpus as api
-from shared.http import Route, data_response
+from shared.errors import NotFound
+from shared.fields import FIELDS
+from shared.http import Route
+from shared.records import FIRST_SEEN, chunk, metric_names
+
+#: The labels of a GPU, by what its member is called.
+_MEMBERS = {
+    "id": "gpu_id",
+    "uuid": "uuid",
+    "hostname": "hostname",
+    "name": "modelname",
+    "device": "device",
+    "status": "status",
+    "cluster": "cluster",
+    "pod": "pod",
+    "namespace": "namespace",
+    "container": "container",
+    "driver_version": "driver_version",
+    "gpu_instance_id": "gpu_instance_id",
+    "gpu_instance_profile": "gpu_instance_profile",
+}
 
 
 class GpuRoutes:
@@ -17,30 +45,102 @@ class GpuRoutes:
 
     def __init__(self, inventory: Inventory) -> None:
         self._inventory = inventory
+        self._kept = KeptAnswers()
 
     def routes(self) -> list[Route]:
         """List what is served."""
-        return [Route(api.LIST_GPUS, self._list_gpus), Route(api.LIST_HOSTS, self._list_hosts)]
+        return [
+            Route(api.LIST_GPUS, self._list_gpus),
+            Route(api.GET_GPU, self._get_gpu),
+            Route(api.LIST_HOSTS, self._list_hosts),
+            Route(api.HOST_GPUS, self._host_gpus),
+        ]
 
-    def _list_gpus(self, _request: Request, wanted: api.GpusWanted) -> Response:
-        summary = self._inventory.with_status(wanted.as_of)
-        gpus = [] if summary is None else render_gpus(summary)
-        gpus.sort(key=lambda g: (g["hostname"] or "", _numeric(g["id"] or ""), g["uuid"]))
-        return data_response(gpus, count=len(gpus))
+    def _list_gpus(self, request: Request, wanted: api.GpuPage) -> Response:
+        view = self._inventory.view(wanted.as_of)
+        depends = (view.state, wanted)
+        return self._kept.answer(request, depends, lambda: _render_page(view.gpus, wanted))
 
-    def _list_hosts(self, _request: Request, wanted: api.GpusWanted) -> Response:
-        summary = self._inventory.with_status(wanted.as_of)
-        hosts: dict[str, dict[str, Any]] = {}
-        for gpu in [] if summary is None else render_gpus(summary):
-            name = gpu["hostname"]
-            if name is None:
-                continue
-            host = hosts.setdefault(name, {"hostname": name, "status": "stale", "gpu_count": 0})
-            host["gpu_count"] += 1
-            if gpu["status"] == "active":
-                host["status"] = "active"
-        return data_response([hosts[name] for name in sorted(hosts)], count=len(hosts))
+    def _host_gpus(self, request: Request, wanted: api.HostGpusWanted) -> Response:
+        view = self._inventory.view(wanted.as_of)
+        name = wanted.hostname
+        gpus = view.known.summary
+        there = pc.equal(chunk(gpus, "hostname"), name) if "hostname" in gpus.column_names else None
+        if there is None or not pc.any(there).as_py():
+            raise NotFound(f"there is no host {name!r}: /api/v1/hosts lists them")
+        # The name is exact here; as a filter it still matches itself.
+        return self._kept.answer(
+            request, (view.state, wanted), lambda: _render_page(view.gpus.filter(there), wanted)
+        )
+
+    def _get_gpu(self, request: Request, wanted: api.GpuWanted) -> Response:
+        view = self._inventory.view(wanted.as_of)
+        uuid = resolve(view.known.summary, wanted.gpu, wanted.hostname)
+        [gpu] = view.gpus.filter(pc.equal(view.gpus.column("uuid"), uuid)).to_pylist()
+        depends = ("gpu", view.known.version, gpu["status"], uuid)
+        return self._kept.answer(request, depends, lambda: _render_gpu(view, uuid))
+
+    def _list_hosts(self, request: Request, wanted: api.HostFilter) -> Response:
+        view = self._inventory.view(wanted.as_of)
+        return self._kept.answer(request, (view.state, wanted), lambda: _render_hosts(view, wanted))
 
 
-def _numeric(text: str) -> tuple[int, str]:
-    return (int(text), "") if text.isascii() and text.isdigit() else (2**31, text)
+def _render_page(gpus: pa.Table, wanted: api.GpuPage) -> bytes:
+    found = order_gpus(select_gpus(gpus, wanted))
+    question = wanted.model_copy(update={"limit": None, "cursor": None})
+    page = cut_page(found, question, wanted.limit, wanted.cursor)
+    after = (page.gpus.num_rows, orjson.dumps(page.next))
+    return b'{"success":true,"data":[%s],"count":%d,"next":%s}\n' % (_render_gpus(page.gpus), *after)
+
+
+def _render_gpus(gpus: pa.Table) -> bytes:
+    """Write GPUs with status as JSON objects with commas between them."""
+    columns = {
+        member: chunk(gpus, name) if name in gpus.column_names else None for member, name in _MEMBERS.items()
+    }
+    columns["first_seen"] = format_times(chunk(gpus, "first_ms"))
+    columns["last_seen"] = format_times(chunk(gpus, "last_ms"))
+    return render_objects(columns, gpus.num_rows)
+
+
+def _render_gpu(view: View, uuid: str) -> bytes:
+    gpu = _render_gpus(view.gpus.filter(pc.equal(view.gpus.column("uuid"), uuid)).combine_chunks())
+    latest = orjson.dumps(find_newest(view.known.inventory, uuid))
+    return b'{"success":true,"data":%s,"latest":%s}}\n' % (gpu[:-1], latest)
+
+
+def find_newest(inventory: pa.Table, uuid: str) -> dict[str, dict[str, Any]]:
+    """Find the newest value of each metric of one GPU, and when it was reported."""
+    uuids = chunk(inventory, "uuid")
+    code = pc.index(uuids.dictionary, uuid)
+    rows = inventory.filter(pc.equal(uuids.indices, code.cast(pa.int32())))
+    times = format_times(chunk(rows, "timestamp").cast(pa.int64())).to_pylist()
+    newest = {}
+    # Rows are in order of time, and of one time in that of their versions.
+    for name in sorted(set(metric_names(rows)) - {FIRST_SEEN}):
+        for value, time in zip(reversed(rows.column(name).to_pylist()), reversed(times), strict=True):
+            if value is not None:
+                unit = FIELDS[name].unit if name in FIELDS else ""
+                newest[name] = {"value": value, "unit": unit, "timestamp": time}
+                break
+    return newest
+
+
+def _render_hosts(view: View, wanted: api.HostFilter) -> bytes:
+    gpus = select_gpus(view.gpus, wanted.model_copy(update={"status": None}))
+    hosts = [
+        {
+            "hostname": group.name,
+            "status": group.status,
+            "gpu_count": group.gpus,
+            "active": group.active,
+            "stale": group.gpus - group.active,
+            "clusters": group.others["cluster"],
+            "models": group.others["modelname"],
+            "first_seen": group.first_seen,
+            "last_seen": group.last_seen,
+        }
+        for group in group_gpus(gpus, "hostname", ("cluster", "modelname"))
+        if wanted.status in (None, group.status)
+    ]
+    return orjson.dumps({"success": True, "data": hosts, "count": len(hosts)}) + b"\n"

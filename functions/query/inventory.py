@@ -3,12 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from shared.errors import Conflict, NotFound
-from shared.store.gpus import Gpus, with_status
+from shared.records import FIRST_SEEN, TEXT, TIMESTAMP, chunk
+from shared.store.gpus import Gpus, Known, stale_before_ms, with_status
 from shared.store.read import read_again
+
+_MOST_CANDIDATES = 100
+
+
+def _nothing() -> Known:
+    """Make what is known of an empty store."""
+    inventory = pa.schema({"uuid": TEXT, "timestamp": TIMESTAMP, FIRST_SEEN: pa.int64()})
+    summary = pa.schema({"uuid": pa.string(), "first_ms": pa.int64(), "last_ms": pa.int64()})
+    return Known(inventory.empty_table(), summary.empty_table())
+
+
+@dataclass(frozen=True)
+class View:
+    """All GPUs at one moment."""
+
+    known: Known
+    #: A GPU with no record since, epoch ms, is stale.
+    stale_before_ms: int
+
+    @cached_property
+    def active(self) -> int:
+        """How many GPUs are active. Of one version of the store, that tells which ones."""
+        last = self.known.summary.column("last_ms")
+        return int(pc.sum(pc.greater_equal(last, self.stale_before_ms)).as_py() or 0)
+
+    @property
+    def state(self) -> tuple[str, int]:
+        """All that an answer about GPUs and their status depends on, besides the question."""
+        return self.known.version, self.active
+
+    @cached_property
+    def gpus(self) -> pa.Table:
+        """A row per GPU, ordered by uuid, with its `status`."""
+        return with_status(self.known.summary, self.stale_before_ms, 0)
 
 
 class Inventory:
@@ -18,17 +57,22 @@ class Inventory:
         self._gpus = gpus
         self._now_ms = now_ms
         self._stale_after_s = stale_after_s
+        self._nothing = _nothing()
+
+    def view(self, as_of: str) -> View:
+        """Look at all GPUs, their status against the clock (now) or the newest record (latest)."""
+        known = read_again(self._gpus().read_known) or self._nothing
+        now_ms = self._now_ms() if as_of == "now" else None
+        return View(known, stale_before_ms(known.summary, now_ms, self._stale_after_s))
 
     def summary(self) -> pa.Table | None:
         """Summarise all GPUs, a row each, as `shared.store.inventory.summarise`; None where there is none."""
         return read_again(self._gpus().read)
 
     def with_status(self, as_of: str) -> pa.Table | None:
-        """Summarise all GPUs with their `status`, against the clock (now) or the newest record (latest)."""
-        summary = self.summary()
-        if summary is None:
-            return None
-        return with_status(summary, self._now_ms() if as_of == "now" else None, self._stale_after_s)
+        """Summarise all GPUs with their `status`; None where there is none."""
+        gpus = self.view(as_of).gpus
+        return gpus if gpus.num_rows else None
 
     def resolve(self, gpu: str, hostname: str | None) -> str:
         """Find the uuid that an id means: the uuid itself, or an index on a host.
@@ -38,17 +82,28 @@ class Inventory:
             Conflict: Several hosts have a GPU of that index; names them.
         """
         summary = self.summary()
-        rows = [] if summary is None else summary.to_pylist()
-        found = [r for r in rows if r["uuid"] == gpu and hostname in (None, r.get("hostname"))]
-        if not found:
-            found = [r for r in rows if r.get("gpu_id") == gpu and hostname in (None, r.get("hostname"))]
-        if not found:
-            where = "" if hostname is None else f" on host {hostname!r}"
-            raise NotFound(f"there is no GPU {gpu!r}{where}: /api/v1/gpus lists them")
-        if len(found) > 1:
-            candidates = [{"uuid": r["uuid"], "hostname": r.get("hostname")} for r in found]
-            raise Conflict(
-                f"{len(found)} GPUs are {gpu!r}: say which by its uuid, or with hostname=",
-                candidates=candidates[:100],
-            )
-        return str(found[0]["uuid"])
+        return resolve(self._nothing.summary if summary is None else summary, gpu, hostname)
+
+
+def resolve(summary: pa.Table, gpu: str, hostname: str | None) -> str:
+    """Find the uuid that an id means among the GPUs of a summary, as `Inventory.resolve` does."""
+    found = _find(summary, "uuid", gpu, hostname) or _find(summary, "gpu_id", gpu, hostname)
+    if not found:
+        where = "" if hostname is None else f" on host {hostname!r}"
+        raise NotFound(f"there is no GPU {gpu!r}{where}: /api/v1/gpus lists them")
+    if len(found) > 1:
+        raise Conflict(
+            f"{len(found)} GPUs are {gpu!r}: say which by its uuid, or with hostname=",
+            candidates=found[:_MOST_CANDIDATES],
+        )
+    return str(found[0]["uuid"])
+
+
+def _find(summary: pa.Table, column: str, value: str, hostname: str | None) -> list[dict[str, Any]]:
+    wanted = {column: value} | ({} if hostname is None else {"hostname": hostname})
+    for name, text in wanted.items():
+        if name not in summary.column_names:
+            return []
+        summary = summary.filter(pc.equal(chunk(summary, name), text))
+    names = [name for name in ("uuid", "hostname") if name in summary.column_names]
+    return [{"hostname": None, **row} for row in summary.select(names).to_pylist()]

@@ -7,6 +7,7 @@ from functools import cache
 import functions_framework
 from flask import Request, Response
 
+from functions.query.columns import stored_columns
 from functions.query.export import Export
 from functions.query.fleet.routes import Fleet
 from functions.query.gpus import GpuRoutes
@@ -14,16 +15,15 @@ from functions.query.graph.door import GraphDoor
 from functions.query.inventory import Inventory
 from functions.query.live.door import Live
 from functions.query.metrics import GpuMetrics
+from functions.query.stored import StoredRoutes
 from functions.query.swagger import Swagger
 from functions.query.telemetry import Telemetry
 from shared import clock
 from shared.api.live import LIVE
-from shared.fields import FIELDS
 from shared.http import Counts, EtcdHolder, Service, start
 from shared.http.metrics import render_own
 from shared.keys import Keys
 from shared.queue import Queue
-from shared.records import LABELS, metric_names
 from shared.store.gpus import Gpus
 from shared.store.news import News
 from shared.store.read import Store
@@ -52,26 +52,24 @@ def _news() -> News:
 _inventory = Inventory(_gpus, clock.now_ms, _config.stale_after)
 
 
-def _known_fields() -> set[str]:
-    summary = _inventory.summary()
-    return {*LABELS, *FIELDS, *([] if summary is None else metric_names(summary))}
-
-
 _parts = (
     GpuRoutes(_inventory),
+    StoredRoutes(_inventory),
     Telemetry(_store, _inventory),
     Fleet(_store, _inventory, clock.now_ms, _config.stale_after, _config.expected()),
     Export(_store, _gpus, lambda: Queue(_etcd(), _keys), clock.now_ms),
     GpuMetrics(_gpus, clock.now_ms, _config.stale_after, lambda: render_own("query", _counts.snapshot())),
     Swagger(),
 )
+
+
 _routes = [route for part in _parts for route in part.routes()]
 if _config.enable_graphql:
     _routes += GraphDoor(_routes[:]).routes()
 if _config.enable_websocket:
     _live = Live(
         _news,
-        _known_fields,
+        lambda: stored_columns(_inventory.summary()),
         lambda serve: _service.open_socket(LIVE, serve),
         threads=_config.threads,
         timeout_s=_config.websocket_timeout,

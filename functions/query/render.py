@@ -108,24 +108,3 @@ def iter_envelope(parts: Iterable[pa.Table]) -> Iterator[bytes]:
         yield (opening if not count else b",") + render_records(part)
         count += part.num_rows
     yield (opening if not count else b"") + b'],"count":%d}\n' % count
-
-
-def render_gpus(summary: pa.Table) -> list[dict[str, Any]]:
-    """Write a summary with status as the list of GPUs."""
-    rows = summary.to_pylist()
-    first = format_times(chunk(summary, "first_ms")).to_pylist()
-    last = format_times(chunk(summary, "last_ms")).to_pylist()
-    return [
-        {
-            "id": row.get("gpu_id"),
-            "uuid": row["uuid"],
-            "hostname": row.get("hostname"),
-            "name": row.get("modelname"),
-            "device": row.get("device"),
-            "status": row["status"],
-            "cluster": row.get("cluster"),
-            "first_seen": first_seen,
-            "last_seen": last_seen,
-        }
-        for row, first_seen, last_seen in zip(rows, first, last, strict=True)
-    ]

@@ -14,19 +14,21 @@ from shared.api import (
     health,
     live,
     metrics,
+    stored,
     swagger,
     telemetry,
     upload,
 )
 from shared.api.endpoint import Endpoint
 
-MODULES = (gpus, telemetry, fleet, graphql, live, metrics, export, upload, collect, health, swagger)
+MODULES = (gpus, telemetry, stored, fleet, graphql, live, metrics, export, upload, collect, health, swagger)
 ENDPOINTS: tuple[Endpoint, ...] = tuple(endpoint for module in MODULES for endpoint in module.ENDPOINTS)
 
 #: What the endpoints are grouped by, in the order in which one reads about them.
 TAGS = {
     "gpus": "Which GPUs and hosts there are.",
     "telemetry": "The records of GPUs.",
+    "stored": "What is stored: fields, clusters, how much.",
     "fleet": "What the fleet did over a window: idle, missing, throttled, broken.",
     "graphql": "The same questions, several in one request.",
     "live": "Records as they are stored, over a WebSocket.",

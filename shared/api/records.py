@@ -17,6 +17,7 @@ FILTERED_LABELS = {
     "namespace": "namespace",
     "cluster": "cluster",
 }
+Status = Literal["active", "stale"]
 AsOf = Annotated[
     Literal["now", "latest"],
     Field(description="status against the clock, or against the newest record of all (histories)"),
@@ -47,7 +48,7 @@ class GpuFilter(Parameters):
     pod: Annotated[str | None, Field(min_length=1, description=f"pod, {_MATCH}")] = None
     namespace: Annotated[str | None, Field(min_length=1, description=f"namespace, {_MATCH}")] = None
     cluster: Annotated[str | None, Field(min_length=1, description=f"cluster, {_MATCH}")] = None
-    status: Annotated[Literal["active", "stale"] | None, Field(description="active or stale")] = None
+    status: Annotated[Status | None, Field(description="active or stale")] = None
     as_of: AsOf = "now"
 
 
@@ -69,25 +70,40 @@ class Record(Open):
 
 
 class Gpu(Shape):
-    """A GPU: what it is, where, and when it was heard of."""
+    """A GPU, or a MIG instance of one: what it is, where, and when it was heard of.
+
+    Its labels are the newest that were reported; null where none was.
+    """
 
     id: str | None
     uuid: str
     hostname: str | None
     name: str | None
     device: str | None
-    status: Literal["active", "stale"]
+    status: Status
     cluster: str | None
+    pod: str | None
+    namespace: str | None
+    container: str | None
+    driver_version: str | None
+    gpu_instance_id: str | None
+    gpu_instance_profile: str | None
     first_seen: str
     last_seen: str
 
 
 class Host(Shape):
-    """A host and how many GPUs it has."""
+    """A host and its GPUs, MIG instances counted each; active where one of them is."""
 
     hostname: str
-    status: Literal["active", "stale"]
+    status: Status
     gpu_count: int
+    active: int
+    stale: int
+    clusters: list[str]
+    models: list[str]
+    first_seen: str
+    last_seen: str
 
 
 #: What stands beside a page of records.

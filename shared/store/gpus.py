@@ -27,6 +27,9 @@ class Known:
     inventory: pa.Table
     #: Of each GPU one row, as `summarise` makes it.
     summary: pa.Table
+    #: What it was read from, and what `Store.version` calls that.
+    segments: tuple[SegmentInfo, ...] = ()
+    version: str = "empty"
 
 
 class Gpus:
@@ -38,7 +41,7 @@ class Gpus:
         self._inventories: Cache[pa.Table] = Cache(_CACHE_BYTES, lambda table: int(table.nbytes))
         #: By kind: the segments that were merged last, and their inventory.
         self._merged: dict[int, tuple[frozenset[str], pa.Table]] = {}
-        self._known: tuple[tuple[SegmentInfo, ...], Known | None] = ((), None)
+        self._known: Known | None = None
 
     def read(self) -> pa.Table | None:
         """Summarise the whole store, one row per GPU (see `summarise`); None where it is empty.
@@ -55,9 +58,9 @@ class Gpus:
         Raises:
             SegmentGone: The index is out of date; ask again.
         """
-        segments = self._store.index().segments
-        of, known = self._known
-        if of is segments and known is not None:
+        index = self._store.index()
+        segments, known = index.segments, self._known
+        if known is not None and known.segments is segments:
             return known
         if not segments:
             return None
@@ -69,8 +72,8 @@ class Gpus:
                     parts.append(self._read_kind(kind, alike))
             self._inventories.keep_only({s.id for s in segments})
             inventory = merge_inventories(parts)
-            known = Known(inventory, summarise(inventory))
-            self._known = (segments, known)
+            known = Known(inventory, summarise(inventory), segments, self._store.version(index))
+            self._known = known
         return known
 
     def _read_kind(self, kind: int, segments: Sequence[SegmentInfo]) -> pa.Table:
@@ -102,7 +105,12 @@ def with_status(summary: pa.Table, now_ms: int | None, stale_after_s: float) -> 
 
     Measured against a time, or against the newest record of all where that is None.
     """
-    last = summary.column("last_ms")
-    reference = pc.max(last).as_py() if now_ms is None else now_ms
-    stale = pc.less(last, int(reference - stale_after_s * 1000))
+    before_ms = stale_before_ms(summary, now_ms, stale_after_s)
+    stale = pc.less(summary.column("last_ms"), before_ms)
     return summary.append_column("status", pc.if_else(stale, "stale", "active"))
+
+
+def stale_before_ms(summary: pa.Table, now_ms: int | None, stale_after_s: float) -> int:
+    """Find the time, epoch ms, before which a last record makes a GPU stale, as for `with_status`."""
+    reference = (pc.max(summary.column("last_ms")).as_py() or 0) if now_ms is None else now_ms
+    return int(reference - stale_after_s * 1000)

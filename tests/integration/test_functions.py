@@ -81,7 +81,7 @@ def test_a_file_goes_from_upload_to_query(pipeline):
     latest = {r["uuid"]: r for r in pipeline.query.get("/api/v1/telemetry/latest")[1]["data"]}
     assert latest["GPU-12345"] == records(pipeline, "GPU-12345")[0]
     host = next(h for h in pipeline.query.get("/api/v1/hosts")[1]["data"] if h["hostname"] == "node-a")
-    assert host == {"hostname": "node-a", "status": "stale", "gpu_count": 1}
+    assert host.items() >= {"hostname": "node-a", "status": "stale", "gpu_count": 1}.items()
     assert gpus[0]["status"] == "stale"
     latest = pipeline.query.get("/api/v1/gpus?as_of=latest")[1]["data"]
     assert "active" in {g["status"] for g in latest}

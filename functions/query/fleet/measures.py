@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,6 +26,11 @@ RUNNING = ("pod", "namespace")
 class Measure(Protocol):
     """Something that is taken of records; a value object, which names what it took in a cache."""
 
+    #: Whether what was merged merges again, whatever the order: what has many rows is merged as it comes.
+    in_any_order: ClassVar[bool]
+    #: Whether it is merged GPU by GPU; else its `uuid` is only there to leave some of them out.
+    by_gpu: ClassVar[bool]
+
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that it reads beside uuid and timestamp."""
@@ -40,6 +45,9 @@ class Measure(Protocol):
 @dataclass(frozen=True, slots=True)
 class Spans:
     """Of each GPU: rows, first_ms, last_ms, and the labels RUNNING as of the last record."""
+
+    in_any_order: ClassVar[bool] = False
+    by_gpu: ClassVar[bool] = True
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -80,6 +88,8 @@ class Stats:
     """Of each GPU that reported a field: count, sum, min, max, the first and the last value with its time."""
 
     field: str
+    in_any_order: ClassVar[bool] = False
+    by_gpu: ClassVar[bool] = True
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -108,6 +118,8 @@ class Values:
     """Of each GPU and each value of a field: in how many records it was, in which first and last."""
 
     field: str
+    in_any_order: ClassVar[bool] = True
+    by_gpu: ClassVar[bool] = True
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -65,21 +65,21 @@ class Parts:
     def _measure(self, measures: Sequence[Measure], scope: Scope) -> Taken:
         segments = [s for s in self._store().index().segments if scope.window.overlaps(s)]
         groups = list(group_small(segments))
-        parts: list[Taken] = [{m: m.take(_EMPTY) for m in measures}]
-        parts += [self._of_group(g, measures, scope) for g in groups]
         # Of all their records: which of them match is known once they are put in order.
         everything = replace(scope, labels=())
         spans = [self._of_group(g, [Spans()], everything)[Spans()] for g in groups]
-        twice = find_entangled(_of_scope(put_below([parts[0][Spans()], *spans]), scope))
+        twice = find_entangled(_of_scope(put_below([Spans().take(_EMPTY), *spans]), scope))
+        sums = [Sum(measure) for measure in measures]
+        for group in groups:
+            taken = self._of_group(group, measures, scope)
+            for each in sums:
+                each.add(_of_scope(drop_uuids(taken[each.measure], twice), scope))
         if len(twice):
-            parts = [{m: drop_uuids(table, twice) for m, table in part.items()} for part in parts]
-            stretches = cut_stretches(keep_uuids(put_below(spans), twice), _TOGETHER_ROWS)
-            parts += [self._in_order(segments, measures, scope, stretch, twice) for stretch in stretches]
-        taken = {}
-        for measure in measures:
-            table = put_below([part[measure] for part in parts])
-            taken[measure] = _as_text(measure.merge(_of_scope(table, scope)))
-        return taken
+            for stretch in cut_stretches(keep_uuids(put_below(spans), twice), _TOGETHER_ROWS):
+                taken = self._in_order(segments, measures, scope, stretch, twice)
+                for each in sums:
+                    each.add(taken[each.measure])
+        return {each.measure: _as_text(each.merge()) for each in sums}
 
     def _of_group(self, group: Sequence[SegmentInfo], measures: Sequence[Measure], scope: Scope) -> Taken:
         """Take measures of segments that are read as one."""
@@ -108,6 +108,30 @@ class Parts:
         wanted = [within(keep_uuids(t, uuids), stretch.start_ms, stretch.end_ms) for t in tables]
         part = _cut(wanted, scope)
         return {m: m.take(part) for m in measures}
+
+
+class Sum:
+    """What a measure took of parts, put below each other; what has many rows is merged as it comes."""
+
+    def __init__(self, measure: Measure) -> None:
+        self.measure = measure
+        self._tables = [self._wanted(measure.take(_EMPTY))]
+        #: Rows added since they were merged.
+        self._rows = 0
+
+    def add(self, taken: pa.Table) -> None:
+        """Add what was taken of a part."""
+        self._tables.append(self._wanted(taken))
+        self._rows += taken.num_rows
+        if self.measure.in_any_order and self._rows > _TOGETHER_ROWS:
+            self._tables, self._rows = [self.merge()], 0
+
+    def merge(self) -> pa.Table:
+        """Merge all of it."""
+        return self.measure.merge(put_below(self._tables))
+
+    def _wanted(self, taken: pa.Table) -> pa.Table:
+        return taken if self.measure.by_gpu else taken.drop_columns(["uuid"])
 
 
 def _as_text(table: pa.Table) -> pa.Table:
@@ -153,18 +177,19 @@ def has_keys_twice(table: pa.Table) -> bool:
 
 
 def group_small(segments: Sequence[SegmentInfo]) -> Iterator[list[SegmentInfo]]:
-    """Put small segments together, in order of time; the others stay alone."""
+    """Put small segments together that follow each other in time; the others stay alone."""
     together: list[SegmentInfo] = []
     rows = 0
     for segment in sorted(segments, key=lambda s: (s.min_ms, s.id)):
-        if segment.rows > _SMALL_ROWS:
-            yield [segment]
-            continue
-        if together and rows + segment.rows > _TOGETHER_ROWS:
+        is_small = segment.rows <= _SMALL_ROWS
+        if together and (not is_small or rows + segment.rows > _TOGETHER_ROWS):
             yield together
             together, rows = [], 0
-        together.append(segment)
-        rows += segment.rows
+        if is_small:
+            together.append(segment)
+            rows += segment.rows
+        else:
+            yield [segment]
     if together:
         yield together
 

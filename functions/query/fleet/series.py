@@ -7,7 +7,7 @@ merging adds the step from one part's last to the next one's first.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -31,6 +31,8 @@ class Rises:
     """
 
     field: str
+    in_any_order: ClassVar[bool] = False
+    by_gpu: ClassVar[bool] = True
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -77,6 +79,8 @@ class Areas:
     """
 
     field: str
+    in_any_order: ClassVar[bool] = False
+    by_gpu: ClassVar[bool] = True
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -152,6 +156,8 @@ class Changes:
     """Of each GPU that reported a field: its first value, and whenever it was another than before."""
 
     field: str
+    in_any_order: ClassVar[bool] = False
+    by_gpu: ClassVar[bool] = True
 
     @property
     def columns(self) -> tuple[str, ...]:

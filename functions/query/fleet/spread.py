@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from functions.query.fleet.measures import codes, group, renamed, text_of, with_words
+from functions.query.fleet.measures import codes, group, known, renamed, text_of, with_words
 from shared.records import chunk
 
 #: What of a field's values is told apart when a quantile is looked for.
@@ -21,12 +21,17 @@ RESOLUTION = {
     "power_draw": 1.0,
 }
 
+#: So many rows of `Ranks` are exact.
+MOST_RANKS = 1_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Members:
     """Of each GPU and each value of a label: how many records."""
 
     label: str
+    in_any_order: ClassVar[bool] = False
+    by_gpu: ClassVar[bool] = True
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -51,6 +56,8 @@ class Bins:
 
     label: str
     field: str
+    in_any_order: ClassVar[bool] = True
+    by_gpu: ClassVar[bool] = False
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -74,6 +81,43 @@ class Bins:
         """Merge into one row per value of the label and bin, whatever the GPU."""
         how = [("count", "sum"), ("sum", "sum"), ("max", "max")]
         return renamed(group(taken, ("name", "bin"), how), ("count", "sum", "max"), keys=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """Of each GPU and each value of a field: how many records.
+
+    Where these are too many, values of three equal digits are taken together, as the highest of them.
+    """
+
+    field: str
+    in_any_order: ClassVar[bool] = True
+    by_gpu: ClassVar[bool] = True
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that it reads."""
+        return (self.field,)
+
+    def take(self, part: pa.Table) -> pa.Table:
+        """Take uuid, value, count."""
+        grouped = group(known(part, self.field), ("uuid", "value"), [("ms", "count")])
+        return with_words(part, renamed(grouped, ("count",), keys=2))
+
+    def merge(self, taken: pa.Table) -> pa.Table:
+        """Merge into one row per GPU and value."""
+        merged = renamed(group(taken, ("uuid", "value"), [("count", "sum")]), ("count",), keys=2)
+        return merged if merged.num_rows <= MOST_RANKS else coarsen(merged)
+
+
+def coarsen(ranks: pa.Table) -> pa.Table:
+    """Take the values of each GPU together that agree in their first three digits."""
+    values = chunk(ranks, "value")
+    magnitude = pc.floor(pc.log10(pc.abs(pc.if_else(pc.equal(values, 0), 1.0, values))))
+    scale = pc.power(10.0, pc.subtract(magnitude, 2.0))
+    rows = ranks.append_column("digits", pc.multiply(pc.round(pc.divide(values, scale)), scale))
+    grouped = group(rows, ("uuid", "digits"), [("value", "max"), ("count", "sum")])
+    return renamed(grouped, ("value", "count"), keys=2).select(["uuid", "value", "count"])
 
 
 def _with_names(grouped: pa.Table, labels: pa.DictionaryArray) -> pa.Table:

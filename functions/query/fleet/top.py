@@ -11,9 +11,10 @@ import pyarrow.compute as pc
 
 from functions.query.fleet.asked import Asked
 from functions.query.fleet.conditions import mean
-from functions.query.fleet.measures import Measure, Stats, Values, group, renamed
+from functions.query.fleet.measures import Measure, Stats, group, renamed
 from functions.query.fleet.parts import Taken
 from functions.query.fleet.series import quantile
+from functions.query.fleet.spread import Ranks
 from shared.api import fleet as api
 from shared.errors import InvalidInput
 from shared.fields import FIELDS
@@ -40,7 +41,7 @@ def answer_top(asked: Asked, wanted: api.TopWanted) -> dict[str, Any]:
         [] if asked.summary is None else metric_names(asked.summary.drop_columns(["first_ms", "last_ms"]))
     )
     check_field(wanted.field, stored)
-    measure: Measure = Values(wanted.field) if wanted.agg == "p95" else Stats(wanted.field)
+    measure: Measure = Ranks(wanted.field) if wanted.agg == "p95" else Stats(wanted.field)
     taken = asked.measure([measure])
     answer = asked.begin(taken, {wanted.field: measure}) | {
         "field": wanted.field,
@@ -73,11 +74,9 @@ def rank_gpus(taken: Taken, measure: Measure, wanted: api.TopWanted) -> pa.Table
     return found.sort_by([("value", order), ("uuid", "ascending")])
 
 
-def _p95(values: pa.Table) -> pa.Table:
-    numbers = chunk(values, "uuid").dictionary_encode()
-    rows = pa.table(
-        {"uuid": numbers.indices, "value": chunk(values, "value"), "count": chunk(values, "count")}
-    )
+def _p95(ranks: pa.Table) -> pa.Table:
+    numbers = chunk(ranks, "uuid").dictionary_encode()
+    rows = pa.table({"uuid": numbers.indices, "value": chunk(ranks, "value"), "count": chunk(ranks, "count")})
     rows = rows.sort_by([("uuid", "ascending"), ("value", "ascending")]).combine_chunks()
     found = quantile(chunk(rows, "uuid"), chunk(rows, "value"), chunk(rows, "count"), 0.95)
     records = renamed(group(rows, "uuid", [("count", "sum")]), ("records",))

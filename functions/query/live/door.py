@@ -37,7 +37,7 @@ class Live:
     def __init__(
         self,
         news: Callable[[], News],
-        known_fields: Callable[[], Collection[str]],
+        stored: Callable[[], Collection[str]],
         admit: Callable[[Callable[[], Response]], Response],
         *,
         threads: int,
@@ -47,13 +47,13 @@ class Live:
 
         Args:
             news: Gives what is new in the store.
-            known_fields: Lists the fields that a record may have.
+            stored: Lists the fields that some record has.
             admit: Answers the current request with what it is given, where it may have a socket.
             threads: The function's; sockets get half of them.
             timeout_s: Seconds for which one socket is served.
         """
         self._news = news
-        self._known_fields = known_fields
+        self._stored = stored
         self._admit = admit
         self._most = max(threads // 2, 1)
         self._places = threading.Semaphore(self._most)
@@ -98,7 +98,7 @@ class Live:
         from functions.query.live.session import Session  # noqa: PLC0415
 
         hub, wake, began = self._find_hub(), threading.Event(), time.monotonic()
-        session = Session(hub, self._news(), self._known_fields, wake)
+        session = Session(hub, self._news(), self._stored, wake)
         hub.join(session.outbox)
         try:
             with accepted(environ, wake) as connection:

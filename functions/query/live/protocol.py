@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cache
 from typing import Any
 
@@ -11,6 +10,7 @@ import orjson
 import pyarrow as pa
 from pydantic import TypeAdapter, ValidationError
 
+from functions.query.columns import KEY_COLUMNS, choose_columns
 from functions.query.live.outbox import Missed
 from functions.query.live.subscription import Subscription
 from functions.query.render import render_records
@@ -43,21 +43,14 @@ def parse_message(text: str | bytes) -> Subscribe | Unsubscribe | Ping:
         raise InvalidInput(f"{where}: {said}" if where else said) from exc
 
 
-def read_subscription(message: Subscribe, known: Collection[str]) -> Subscription:
-    """Make a subscription of a message.
-
-    Args:
-        message: What the client sent.
-        known: Fields that a record may have.
+def read_subscription(message: Subscribe, stored: Callable[[], Collection[str]]) -> Subscription:
+    """Make a subscription of a message; `stored` lists the fields that some record has.
 
     Raises:
         InvalidInput: A field is unknown; names the nearest.
     """
-    for name in message.fields:
-        if name not in known:
-            near = difflib.get_close_matches(name, sorted(known), 1, 0.0)
-            raise InvalidInput(f"there is no field {name[:100]!r}: the nearest is {near[0]!r}")
-    return Subscription(gpus=message.gpus, hosts=message.hosts, models=message.models, fields=message.fields)
+    columns = choose_columns(message.fields, stored) if message.fields else None
+    return Subscription(gpus=message.gpus, hosts=message.hosts, models=message.models, columns=columns)
 
 
 def format_cursor(revision: int) -> str:
@@ -77,7 +70,7 @@ def subscribed(subscription: Subscription, revision: int) -> str:
         gpus=subscription.gpus,
         hosts=subscription.hosts,
         models=subscription.models,
-        fields=subscription.fields,
+        fields=[name for name in subscription.columns or () if name not in KEY_COLUMNS],
         cursor=format_cursor(revision),
     )
 
@@ -87,9 +80,9 @@ def unsubscribed(revision: int) -> str:
     return _text("unsubscribed", cursor=format_cursor(revision))
 
 
-def records(table: pa.Table, columns: Sequence[str], revision: int) -> str:
-    """Write records, with a time and `columns`, or with all there is where that is empty."""
-    del columns
+def records(table: pa.Table, columns: Sequence[str] | None, revision: int) -> str:
+    """Write records, with a time and `columns`, or with all there is."""
+    del columns  # until render_records takes them
     data = render_records(table)
     return (b'{"type":"records","data":[%b],"cursor":"%x"}' % (data, revision)).decode()
 

@@ -47,13 +47,13 @@ class Session:
         self,
         hub: Hub,
         news: News,
-        known_fields: Callable[[], Collection[str]],
+        stored: Callable[[], Collection[str]],
         wake: threading.Event,
     ) -> None:
         """Make it; `wake` is set, by the connection too, when there is something to do."""
         self._hub = hub
         self._news = news
-        self._known_fields = known_fields
+        self._stored = stored
         self._wake = wake
         self.outbox = Outbox(wake.set)
         #: The revision up to which the client was told everything it wants.
@@ -101,7 +101,7 @@ class Session:
         return answer
 
     def _subscribe(self, message: Subscribe) -> str:
-        wanted = protocol.read_subscription(message, self._known_fields() if message.fields else ())
+        wanted = protocol.read_subscription(message, self._stored)
         if message.cursor is not None:
             self._told = protocol.parse_cursor(message.cursor)
         elif self._wanted is None:
@@ -140,7 +140,7 @@ class Session:
         for start in range(0, records.num_rows, RECORDS_PER_MESSAGE):
             part = records.slice(start, RECORDS_PER_MESSAGE)
             is_last = start + part.num_rows == records.num_rows
-            columns = () if self._wanted is None else self._wanted.fields
+            columns = self._wanted.columns if self._wanted else None
             yield protocol.records(part, columns, revision if is_last else self._told)
 
     def _catch_up(self, wanted: Subscription) -> Iterator[str]:

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from shared.records import KEY, chunk
-
-#: What every record says, whichever fields are wanted.
-_ALWAYS = (*KEY, "gpu_id", "hostname")
+from functions.query.columns import KEY_COLUMNS
+from shared.records import chunk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,8 +20,8 @@ class Subscription:
     gpus: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
-    #: Columns beside the time and what says which GPU it is.
-    fields: tuple[str, ...] = ()
+    #: The columns of what is sent, after the time, those of the key among them; None: whatever there is.
+    columns: tuple[str, ...] | None = None
 
     def select(self, table: pa.Table) -> pa.Table:
         """Keep the records that fit every list and have one of the fields; one chunk per column."""
@@ -33,8 +31,9 @@ class Subscription:
             if column not in table.column_names:
                 return table.slice(0, 0)
             table = table.filter(_matches(chunk(table, column), names))
-        if self.fields:
-            table = _with_any(table, [name for name in self.fields if name in table.column_names])
+        wanted = [name for name in self.columns or () if name not in KEY_COLUMNS]
+        if wanted:
+            table = _with_any(table, [name for name in wanted if name in table.column_names])
         return table.combine_chunks()
 
 
@@ -57,5 +56,5 @@ def _with_any(table: pa.Table, names: Sequence[str]) -> pa.Table:
         there = valid if there is None else pc.or_(there, valid)
     if there is None:
         return table.slice(0, 0)
-    wanted = {*_ALWAYS, *names}
+    wanted = {"timestamp", *KEY_COLUMNS, *names}
     return table.select([n for n in table.column_names if n in wanted]).filter(there)

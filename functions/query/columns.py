@@ -1,0 +1,68 @@
+"""Which fields an answer has: those that are asked for by any of their names, or those that there are."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Collection, Sequence
+
+import pyarrow as pa
+
+from shared.errors import InvalidInput
+from shared.fields import FIELDS, FIXED_METRICS, find_source
+from shared.ingest.dialect import HEADS
+from shared.records import KEY, LABELS
+
+#: The columns of every record, after its time.
+KEY_COLUMNS = ("gpu_id", "uuid", "hostname")
+#: Fields that can be asked for, whether or not a record has them.
+_ALWAYS_KNOWN = frozenset({*KEY, *LABELS, *FIELDS})
+_LABEL_OF = {head: column for column, heads in HEADS.items() for head in heads}
+#: Columns that a summary has and no record.
+_OF_SUMMARY = frozenset({"first_ms", "last_ms", "status"})
+
+
+def choose_columns(asked: Sequence[str], stored: Callable[[], Collection[str]]) -> tuple[str, ...]:
+    """List the columns, after the time, of an answer with certain fields: the key's, then those in order.
+
+    Args:
+        asked: Names of fields: ours, or what they are called in files, such as DCGM_FI_DEV_GPU_UTIL.
+        stored: Lists the fields that some record has; asked where a name is not in the catalogue.
+
+    Raises:
+        InvalidInput: A field is unknown; says which one is nearest.
+    """
+    names = [name for name in (_resolve(a, stored) for a in asked) if name != "timestamp"]
+    return tuple(dict.fromkeys([*KEY_COLUMNS, *names]))
+
+
+def _resolve(asked: str, stored: Callable[[], Collection[str]]) -> str:
+    name = asked.lower()
+    if name in _ALWAYS_KNOWN:
+        return name
+    there = stored()
+    if name in there:
+        return name
+    source = find_source(name)
+    if source is not None:
+        return source.field.name
+    if name in _LABEL_OF:
+        return _LABEL_OF[name]
+    near = difflib.get_close_matches(name, sorted({*_ALWAYS_KNOWN, *there}), 1, 0.0)
+    raise InvalidInput(
+        f"there is no field {asked[:100]!r}: the nearest is {near[0]!r}; /api/v1/fields lists them",
+        parameter="fields",
+        nearest=near[0],
+    )
+
+
+def stored_columns(summary: pa.Table | None) -> tuple[str, ...]:
+    """List the columns, after the time, that records of the GPUs of a summary can have, in their order.
+
+    A summary has the newest value of every field that was ever reported: what it lacks, no record has.
+    """
+    there = set()
+    if summary is not None:
+        there = {n for n in summary.column_names if summary.column(n).null_count < summary.num_rows}
+    there -= {*_OF_SUMMARY, *KEY_COLUMNS, *FIXED_METRICS}
+    labels = [name for name in LABELS if name in there]
+    return (*KEY_COLUMNS, *FIXED_METRICS, *sorted(there - set(LABELS)), *labels)
