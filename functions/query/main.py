@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import cache
 
 import functions_framework
@@ -52,8 +53,6 @@ def _news() -> News:
 
 
 _inventory = Inventory(_gpus, clock.now_ms, _config.stale_after)
-
-
 _parts = (
     GpuRoutes(_inventory),
     Telemetry(_store, _inventory, read_limits(_config), time.monotonic),
@@ -65,6 +64,10 @@ _parts = (
 )
 
 
+def _upgrade(request: Request, serve: Callable[[], Response]) -> Response:
+    return _service.upgrade(request, LIVE, serve)
+
+
 _routes = [route for part in _parts for route in part.routes()]
 if _config.enable_graphql:
     _routes += GraphDoor(_routes[:]).routes()
@@ -72,7 +75,7 @@ if _config.enable_websocket:
     _live = Live(
         _news,
         lambda: stored_columns(_inventory.summary()),
-        lambda serve: _service.open_socket(LIVE, serve),
+        _upgrade,
         threads=_config.threads,
         timeout_s=_config.websocket_timeout,
     )

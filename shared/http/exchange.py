@@ -21,7 +21,6 @@ log = logging.getLogger(__name__)
 #: The route of whatever leads nowhere; a path as it was sent could be anything, and hold anything.
 UNMATCHED = "unmatched"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_SWITCHED = 101
 #: Statuses whose answers have no body, whatever they were given.
 _EMPTY = (204, 304)
 _GOOD_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -44,8 +43,7 @@ class Exchange:
     def finish(self, response: Response) -> None:
         """Log and count the request with its answer; one that is streamed when it ends."""
         status = response.status_code
-        # Nothing is sent any more where a WebSocket was.
-        if response.is_streamed and status != _SWITCHED:
+        if response.is_streamed:
             is_read = self._method != "HEAD" and status not in _EMPTY
             parts = cast("Iterable[bytes]", response.response)
 

@@ -53,6 +53,24 @@ class Service:
         """Answer a request; never raises."""
         return self._serve(request, self._answer)
 
+    def upgrade(self, request: Request, endpoint: Endpoint, serve: Callable[[], Response]) -> Response:
+        """Answer who wants a WebSocket, which the framework routes by itself.
+
+        Args:
+            request: The upgrade.
+            endpoint: What is declared of it.
+            serve: Called where it is allowed; serves it to its end.
+        """
+
+        def answer(request: Request, exchange: Exchange) -> Response:
+            exchange.endpoint = endpoint
+            exchange.caller = caller = self.access.identify(request, is_socket=True)
+            self.access.limit(caller)
+            self.access.authorize(request, caller, endpoint.role, is_socket=True)
+            return serve()
+
+        return self._serve(request, answer)
+
     def _serve(self, request: Request, answer: Callable[[Request, Exchange], Response]) -> Response:
         exchange = Exchange(request, self._counts)
         try:
@@ -85,18 +103,6 @@ class Service:
             self.access.limit(caller)
         self.access.authorize(request, caller, endpoint.role)
         return route.handler(request, parse_parameters(request, endpoint, in_path))
-
-    def open_socket(self, endpoint: Endpoint, serve: Callable[[], Response]) -> Response:
-        """Answer a request for a WebSocket: `serve` serves it to its end, where it is allowed."""
-
-        def answer(request: Request, exchange: Exchange) -> Response:
-            exchange.endpoint = endpoint
-            exchange.caller = self.access.identify(request, is_socket=True)
-            self.access.limit(exchange.caller)
-            self.access.authorize(request, exchange.caller, endpoint.role, is_socket=True)
-            return serve()
-
-        return self._serve(_current_request(), answer)
 
     def _answer_options(self, request: Request, allowed: Sequence[str]) -> Response:
         """Say what a path takes; a browser that asks before it sends has no token yet."""
