@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from functools import cache
 
 import functions_framework
@@ -15,10 +17,12 @@ from functions.query.graph.door import GraphDoor
 from functions.query.inventory import Inventory
 from functions.query.live.door import Live
 from functions.query.metrics import GpuMetrics
+from functions.query.paging import read_limits
 from functions.query.stored import StoredRoutes
 from functions.query.swagger import Swagger
 from functions.query.telemetry import Telemetry
 from shared import clock
+from shared.api.live import LIVE
 from shared.http import Counts, EtcdHolder, Service, start
 from shared.http.metrics import render_own
 from shared.keys import Keys
@@ -49,12 +53,10 @@ def _news() -> News:
 
 
 _inventory = Inventory(_gpus, clock.now_ms, _config.stale_after)
-
-
 _parts = (
     GpuRoutes(_inventory),
+    Telemetry(_store, _inventory, read_limits(_config), time.monotonic),
     StoredRoutes(_inventory),
-    Telemetry(_store, _inventory),
     Fleet(_store, _inventory, clock.now_ms, _config.stale_after, _config.expected()),
     Export(_store, _gpus, lambda: Queue(_etcd(), _keys), clock.now_ms),
     GpuMetrics(_gpus, clock.now_ms, _config.stale_after, lambda: render_own("query", _counts.snapshot())),
@@ -62,8 +64,8 @@ _parts = (
 )
 
 
-def _authorize_socket(request: Request) -> object:
-    return _service.access.authorize_socket(request, "read")
+def _upgrade(request: Request, serve: Callable[[], Response]) -> Response:
+    return _service.upgrade(request, LIVE, serve)
 
 
 _routes = [route for part in _parts for route in part.routes()]
@@ -73,7 +75,7 @@ if _config.enable_websocket:
     _live = Live(
         _news,
         lambda: stored_columns(_inventory.summary()),
-        _authorize_socket,
+        _upgrade,
         threads=_config.threads,
         timeout_s=_config.websocket_timeout,
     )

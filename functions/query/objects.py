@@ -24,8 +24,8 @@ def render_objects(columns: Mapping[str, pa.Array | None], rows: int) -> bytes:
             continue
         pieces += [pa.scalar(constant, pa.binary()), _quote(values)]
         constant = b""
-    if not rows:
-        return b""
+    if not pieces:
+        return b",".join([constant + b"}"] * rows)
     joined = pc.binary_join_element_wise(*pieces, pa.scalar(constant + b"}", pa.binary()), b"")
     return bytes(pc.binary_join(pa.LargeListArray.from_arrays([0, rows], joined), b",")[0].as_buffer())
 

@@ -14,7 +14,7 @@ from flask import request as current_request
 from werkzeug.exceptions import ClientDisconnected, HTTPException
 
 from shared.api import health
-from shared.api.endpoint import Parameters
+from shared.api.endpoint import Endpoint, Parameters
 from shared.config import Settings
 from shared.errors import Corrupt, InvalidInput, MethodNotAllowed, NotFound, PipelineError
 from shared.etcd import Etcd
@@ -52,6 +52,22 @@ class Service:
     def __call__(self, request: Request) -> Response:
         """Answer a request; never raises."""
         return self._serve(request, self._answer)
+
+    def upgrade(self, request: Request, endpoint: Endpoint, serve: Callable[[], Response]) -> Response:
+        """Answer who wants a WebSocket, which the framework routes by itself.
+
+        Args:
+            request: The upgrade.
+            endpoint: What is declared of it.
+            serve: Called where it is allowed; serves it to its end.
+        """
+
+        def answer(request: Request, exchange: Exchange) -> Response:
+            exchange.endpoint, exchange.caller = endpoint, self.access.identify(request)
+            exchange.caller = self.access.authorize_socket(request, endpoint.role)
+            return serve()
+
+        return self._serve(request, answer)
 
     def _serve(self, request: Request, answer: Callable[[Request, Exchange], Response]) -> Response:
         exchange = Exchange(request, self._counts)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -18,8 +17,8 @@ from flask import Request, Response, current_app, has_app_context
 from flask import request as current_request
 
 from shared.api.live import LIVE, LiveWanted
-from shared.errors import InvalidInput, PipelineError, Transient
-from shared.http import Route, error_response
+from shared.errors import InvalidInput, Transient
+from shared.http import Route
 from shared.store.news import News
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ class Live:
         self,
         news: Callable[[], News],
         stored: Callable[[], Collection[str]],
-        authorize: Callable[[Request], object],
+        upgrade: Callable[[Request, Callable[[], Response]], Response],
         *,
         threads: int,
         timeout_s: float,
@@ -48,13 +47,13 @@ class Live:
         Args:
             news: Gives what is new in the store.
             stored: Lists the fields that some record has.
-            authorize: Raises where a request may not have a socket.
+            upgrade: Answers a request by what it is given, where the request may have a socket.
             threads: The function's; sockets get half of them.
             timeout_s: Seconds for which one socket is served.
         """
         self._news = news
         self._stored = stored
-        self._authorize = authorize
+        self._upgrade = upgrade
         self._most = max(threads // 2, 1)
         self._places = threading.Semaphore(self._most)
         self._timeout_s = timeout_s
@@ -68,14 +67,14 @@ class Live:
         return [Route(LIVE, _refuse)]
 
     def _open(self) -> Response:
-        request = current_request
-        try:
-            self._authorize(request)
+        environ = current_request.environ
+
+        def serve() -> Response:
             with self._place():
-                self._serve(request.environ)
-        except PipelineError as exc:
-            return error_response(exc)
-        return _Taken()
+                self._serve(environ)
+            return _Taken()
+
+        return self._upgrade(current_request, serve)
 
     @contextmanager
     def _place(self) -> Iterator[None]:
@@ -99,7 +98,7 @@ class Live:
         from functions.query.live.connection import accepted  # noqa: PLC0415
         from functions.query.live.session import Session  # noqa: PLC0415
 
-        hub, wake, began = self._find_hub(), threading.Event(), time.monotonic()
+        hub, wake = self._find_hub(), threading.Event()
         session = Session(hub, self._news(), self._stored, wake)
         hub.join(session.outbox)
         try:
@@ -112,8 +111,6 @@ class Live:
                     log.exception("a socket has a defect", extra={"action": "crash"})
         finally:
             hub.leave(session.outbox)
-        seconds = round(time.monotonic() - began, 1)
-        log.info("a socket was closed", extra={"action": "socket", "duration_s": seconds})
 
     def _find_hub(self) -> Hub:
         from functions.query.live.hub import Hub  # noqa: PLC0415
@@ -125,13 +122,16 @@ class Live:
 
 
 class _Taken(Response):
-    """No answer: the connection was a WebSocket's and has ended. gunicorn closes it at StopIteration."""
+    """No answer any more: the connection was a WebSocket's, and has ended; gunicorn closes it."""
 
     def __init__(self) -> None:
-        super().__init__(iter(()))
+        super().__init__(iter(()), 101)
 
     def __call__(self, *_environ_and_start: Any) -> NoReturn:
-        """Send nothing."""
+        """Send nothing, to the end."""
+        for _ in self.response:
+            pass
+        self.close()
         raise StopIteration
 
 
