@@ -176,7 +176,7 @@ class Settings(BaseModel):
     max_query_range: Annotated[
         str,
         Field(
-            pattern=r"^(\d+[smhdw]|off)$",
+            pattern=r"^([1-9]\d{0,8}[smhdw]|off)$",
             description="the longest window of one query, such as `31d`, or `off`",
         ),
     ] = "off"

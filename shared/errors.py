@@ -5,6 +5,7 @@ PipelineError
  │    ├── NotCsv            the body cannot be read as a telemetry CSV at all
  │    ├── NothingAccepted   a readable file of which no row could be kept
  │    └── UnsupportedMedia  a content type or encoding that is not understood
+ ├── NotAcceptable         there is no format that the client takes
  ├── Unauthorized          who asks must say who he is: no token, or an unknown one
  ├── Forbidden             who asks may not: another role is needed, or it is not from this machine
  ├── NotFound              what was asked for does not exist (an outage is never this)
@@ -60,6 +61,12 @@ class UnsupportedMedia(InvalidInput):
     """This content type is not understood here."""
 
     code = "unsupported_media_type"
+
+
+class NotAcceptable(PipelineError):
+    """There is no format of this that the client takes."""
+
+    code = "not_acceptable"
 
 
 class Unauthorized(PipelineError):

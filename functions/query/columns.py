@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 import pyarrow as pa
 
-from shared.errors import InvalidInput
+from shared.errors import InvalidInput, Transient
 from shared.fields import FIELDS, FIXED_METRICS, find_source
 from shared.ingest.dialect import HEADS
-from shared.records import KEY, LABELS
+from shared.records import KEY, LABELS, VERSION
 
 #: The columns of every record, after its time.
 KEY_COLUMNS = ("gpu_id", "uuid", "hostname")
 #: Fields that can be asked for, whether or not a record has them.
 _ALWAYS_KNOWN = frozenset({*KEY, *LABELS, *FIELDS})
+_NOT_FIELDS = frozenset({*KEY, *VERSION})
 _LABEL_OF = {head: column for column, heads in HEADS.items() for head in heads}
 #: Columns that a summary has and no record.
 _OF_SUMMARY = frozenset({"first_ms", "last_ms", "status"})
@@ -53,6 +54,23 @@ def _resolve(asked: str, stored: Callable[[], Collection[str]]) -> str:
         parameter="fields",
         nearest=near[0],
     )
+
+
+class ColumnCame(Transient):
+    """A field that was not there before was stored while this was answered; ask again."""
+
+
+def iter_complete(parts: Iterable[pa.Table], columns: Collection[str]) -> Iterator[pa.Table]:
+    """Yield chunks whose records lose nothing where only some columns are written.
+
+    Raises:
+        ColumnCame: A value stands in another column: it was stored after the columns were listed.
+    """
+    for part in parts:
+        others = [n for n in part.column_names if n not in columns and n not in _NOT_FIELDS]
+        if any(part.column(name).null_count < part.num_rows for name in others):
+            raise ColumnCame
+        yield part
 
 
 def stored_columns(summary: pa.Table | None) -> tuple[str, ...]:

@@ -74,6 +74,15 @@ class Inventory:
         gpus = self.view(as_of).gpus
         return gpus if gpus.num_rows else None
 
+    def reference_ms(self, as_of: str) -> int:
+        """Tell what status is measured against, epoch ms: the clock (now) or the newest record (latest)."""
+        summary = self.summary() if as_of == "latest" else None
+        return self._now_ms() if summary is None else int(pc.max(summary.column("last_ms")).as_py())
+
+    def status_at(self, summary: pa.Table, reference_ms: int) -> pa.Table:
+        """Add the column `status` to a summary, measured against a time."""
+        return with_status(summary, reference_ms, self._stale_after_s)
+
     def resolve(self, gpu: str, hostname: str | None) -> str:
         """Find the uuid that an id means: the uuid itself, or an index on a host.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import cache
 
@@ -16,6 +17,7 @@ from functions.query.graph.door import GraphDoor
 from functions.query.inventory import Inventory
 from functions.query.live.door import Live
 from functions.query.metrics import GpuMetrics
+from functions.query.paging import read_limits
 from functions.query.stored import StoredRoutes
 from functions.query.swagger import Swagger
 from functions.query.telemetry import Telemetry
@@ -53,8 +55,8 @@ def _news() -> News:
 _inventory = Inventory(_gpus, clock.now_ms, _config.stale_after)
 _parts = (
     GpuRoutes(_inventory),
+    Telemetry(_store, _inventory, read_limits(_config), time.monotonic),
     StoredRoutes(_inventory),
-    Telemetry(_store, _inventory),
     Fleet(_store, _inventory, clock.now_ms, _config.stale_after, _config.expected()),
     Export(_store, _gpus, lambda: Queue(_etcd(), _keys), clock.now_ms),
     GpuMetrics(_gpus, clock.now_ms, _config.stale_after, lambda: render_own("query", _counts.snapshot())),

@@ -2,13 +2,13 @@
 
 One GPU is swept by time over its segments; many are taken GPU by GPU, or a few small ones together.
 Where a segment is gone (folded meanwhile), the index is taken again and the sweep goes on after the last
-key answered.
+key answered. Descending is the whole order reversed, chunk by chunk: uuid and time both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import pyarrow as pa
@@ -45,6 +45,31 @@ class Window:
         before = self.start_ms is not None and segment.max_ms < self.start_ms
         return not after and not before
 
+    def beyond(self, ms: int, *, descending: bool = False) -> Window:
+        """Leave out what comes up to a time, itself included: the past, or what is later if descending."""
+        if descending:
+            return replace(self, end_ms=ms if self.end_ms is None else min(ms, self.end_ms))
+        return replace(self, start_ms=ms + 1 if self.start_ms is None else max(ms + 1, self.start_ms))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in the order of records: just behind one of a GPU at a time, epoch ms, there or not."""
+
+    uuid: str
+    ms: int
+
+
+def last_place(table: pa.Table) -> Place:
+    """Find the place behind a chunk."""
+    ms = chunk(table, "timestamp")[-1].cast(pa.int64()).as_py()
+    return Place(str(chunk(table, "uuid")[-1].as_py()), int(ms))
+
+
+def reverse(table: pa.Table) -> pa.Table:
+    """Turn the order of rows around."""
+    return table.take(pa.array(range(table.num_rows - 1, -1, -1), pa.int64()))
+
 
 def find_segments(store: Store, uuid: str, window: Window) -> list[SegmentInfo]:
     """Find the segments that may hold records of one GPU in a window."""
@@ -52,16 +77,23 @@ def find_segments(store: Store, uuid: str, window: Window) -> list[SegmentInfo]:
 
 
 class GpuRecords:
-    """The resolved records of one GPU, ordered by time, a chunk at a time; iterate once."""
+    """The resolved records of one GPU, in order of time, a chunk at a time; iterate once."""
 
     def __init__(
-        self, store: Store, uuid: str, window: Window, segments: list[SegmentInfo] | None = None
+        self,
+        store: Store,
+        uuid: str,
+        window: Window,
+        segments: list[SegmentInfo] | None = None,
+        *,
+        descending: bool = False,
     ) -> None:
         """Make them; `segments` is what `find_segments` found, where it was asked already."""
         self._store = store
         self._uuid = uuid
         self._window = window
         self._segments = segments
+        self._descending = descending
         #: Whether they are of other segments than those given: one of these was folded meanwhile.
         self.retaken = False
 
@@ -71,15 +103,14 @@ class GpuRecords:
         Raises:
             OutrunByCompaction: The segments went faster than they could be read.
         """
-        start, segments = self._window.start_ms, self._segments
+        window, segments = self._window, self._segments
         for _ in range(MOST_TRIES):
-            now = Window(start_ms=start, end_ms=self._window.end_ms)
             if segments is None:
-                segments = find_segments(self._store, self._uuid, now)
+                segments = find_segments(self._store, self._uuid, window)
             try:
-                for part in _sweep(self._store, segments, self._uuid, now):
+                for part in _sweep(self._store, segments, self._uuid, window, descending=self._descending):
                     yield part
-                    start = int(part.column("timestamp")[-1].cast(pa.int64()).as_py()) + 1
+                    window = window.beyond(last_place(part).ms, descending=self._descending)
             except SegmentGone:
                 segments, self.retaken = None, True
                 continue
@@ -87,45 +118,80 @@ class GpuRecords:
         raise OutrunByCompaction
 
 
-def iter_gpu(store: Store, uuid: str, window: Window) -> Iterator[pa.Table]:
-    """Yield the resolved records of one GPU, ordered by time."""
-    return iter(GpuRecords(store, uuid, window))
+def iter_gpu(store: Store, uuid: str, window: Window, *, descending: bool = False) -> Iterator[pa.Table]:
+    """Yield the resolved records of one GPU, in order of time."""
+    return iter(GpuRecords(store, uuid, window, descending=descending))
 
 
-def _sweep(store: Store, segments: list[SegmentInfo], uuid: str, window: Window) -> Iterator[pa.Table]:
-    segments = sorted(segments, key=lambda s: s.min_ms)
+def _sweep(
+    store: Store, segments: list[SegmentInfo], uuid: str, window: Window, *, descending: bool
+) -> Iterator[pa.Table]:
+    segments = sorted(segments, key=lambda s: -s.max_ms if descending else s.min_ms)
     held: list[pa.Table] = []
     for segment, table in zip(segments, store.read_gpu(segments, uuid), strict=True):
         if sum(t.num_rows for t in held) >= CHUNK_ROWS:
-            # Nothing that comes later is earlier than this segment's first record.
-            joined = concat(held)
-            ready, rest = (within(joined, None, segment.min_ms), within(joined, segment.min_ms, None))
+            ready, rest = _split(concat(held), segment, descending=descending)
             if ready.num_rows:
-                yield sort_resolve(ready.combine_chunks())
+                yield from _resolve(ready.combine_chunks(), descending=descending)
             held = [rest] if rest.num_rows else []
         found = within(table, window.start_ms, window.end_ms)
         if found.num_rows:
             held.append(found)
     if held:
-        yield sort_resolve(concat(held))
+        yield from _resolve(concat(held), descending=descending)
 
 
-def iter_many(store: Store, gpus: Sequence[str], window: Window, wanted: int | None) -> Iterator[pa.Table]:
+def _split(table: pa.Table, segment: SegmentInfo, *, descending: bool) -> tuple[pa.Table, pa.Table]:
+    """Part what no later segment has anything before from the rest; `segment` comes first of those."""
+    if descending:
+        return within(table, segment.max_ms + 1, None), within(table, None, segment.max_ms + 1)
+    return within(table, None, segment.min_ms), within(table, segment.min_ms, None)
+
+
+def _resolve(table: pa.Table, *, descending: bool) -> Iterator[pa.Table]:
+    """Resolve rows, and yield them in chunks: one segment alone can have many times the rows of one."""
+    return _slices(sort_resolve(table), descending=descending)
+
+
+def _slices(table: pa.Table, *, descending: bool) -> Iterator[pa.Table]:
+    for begin in range(0, table.num_rows, CHUNK_ROWS):
+        if descending:
+            end = table.num_rows - begin
+            yield reverse(table.slice(max(end - CHUNK_ROWS, 0), min(end, CHUNK_ROWS)))
+        else:
+            yield table.slice(begin, CHUNK_ROWS)
+
+
+def iter_many(
+    store: Store,
+    gpus: Sequence[str],
+    window: Window,
+    wanted: int | None,
+    *,
+    after: Place | None = None,
+    descending: bool = False,
+) -> Iterator[pa.Table]:
     """Yield the resolved records of GPUs, given in order of uuid, ordered by (uuid, time).
 
-    `wanted` is how many records are wanted: it decides how many GPUs are read together.
+    `wanted` is how many records are wanted: it decides how many GPUs are read together. What comes up to
+    `after` is left out.
     """
+    gpus = gpus[::-1] if descending else gpus
+    if after is not None:
+        begun = window.beyond(after.ms, descending=descending)
+        if after.uuid in gpus:
+            yield from iter_gpu(store, after.uuid, begun, descending=descending)
+        gpus = [g for g in gpus if (g < after.uuid if descending else g > after.uuid)]
     most = BATCH_ROWS if wanted is None else min(wanted, BATCH_ROWS)
     together = max(most // _guess_records(store, len(gpus), window), 1)
     for start in range(0, len(gpus), together):
         batch = gpus[start : start + together]
         if len(batch) == 1:
-            yield from iter_gpu(store, batch[0], window)
+            yield from iter_gpu(store, batch[0], window, descending=descending)
             continue
         part = read_again(partial(_read_batch, store, batch, window))
         if part is not None:
-            for begin in range(0, part.num_rows, CHUNK_ROWS):
-                yield part.slice(begin, CHUNK_ROWS)
+            yield from _slices(part, descending=descending)
 
 
 def _guess_records(store: Store, gpus: int, window: Window) -> int:
@@ -135,7 +201,14 @@ def _guess_records(store: Store, gpus: int, window: Window) -> int:
 
 
 def _read_batch(store: Store, batch: Sequence[str], window: Window) -> pa.Table | None:
-    held = list(iter_rows(store, batch[0], batch[-1], window))
+    """Read the records of several GPUs, in whatever order these are, ordered ascending."""
+    held = []
+    names = pa.array(batch, pa.string())
+    for table in iter_rows(store, min(batch[0], batch[-1]), max(batch[0], batch[-1]), window):
+        uuids = chunk(table, "uuid")
+        own = table.filter(pc.is_in(uuids.dictionary, value_set=names).take(uuids.indices))
+        if own.num_rows:
+            held.append(own)
     return sort_resolve(concat(held)) if held else None
 
 
@@ -155,16 +228,3 @@ def iter_rows(store: Store, low: str, high: str, window: Window) -> Iterator[pa.
         found = within(table.filter(wanted.take(uuids.indices)), window.start_ms, window.end_ms)
         if found.num_rows:
             yield found
-
-
-def limited(parts: Iterable[pa.Table], limit: int | None) -> Iterator[pa.Table]:
-    """Cut chunks off after so many records."""
-    left = limit
-    for part in parts:
-        if left is None:
-            yield part
-            continue
-        yield part.slice(0, left)
-        left -= min(left, part.num_rows)
-        if not left:
-            return

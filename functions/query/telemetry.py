@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from flask import Request, Response
 
-from functions.query.answers import Answers
+from functions.query.answers import Answers, name_answer
+from functions.query.columns import choose_columns, iter_complete, stored_columns
+from functions.query.filters import label_patterns, match_labels
+from functions.query.formats import Format, choose_format
 from functions.query.inventory import Inventory
-from functions.query.records import GpuRecords, Window, find_segments, iter_many, limited
-from functions.query.render import iter_envelope
+from functions.query.paging import Limits, Page, TimeCut, Watch
+from functions.query.question import read_question
+from functions.query.records import GpuRecords, Window, find_segments, iter_many
 from shared.api import telemetry as api
-from shared.api.endpoint import Parameters
-from shared.http import Route, stream_response
+from shared.api.records import GpuFilter
+from shared.http import Route
 from shared.store.gpus import newest_records
 from shared.store.read import Store
 
@@ -23,9 +27,14 @@ from shared.store.read import Store
 class Telemetry:
     """The routes of records."""
 
-    def __init__(self, store: Callable[[], Store], inventory: Inventory) -> None:
+    def __init__(
+        self, store: Callable[[], Store], inventory: Inventory, limits: Limits, clock: Callable[[], float]
+    ) -> None:
+        """Make them; `clock` counts seconds, by which it is measured how long an answer takes."""
         self._store = store
         self._inventory = inventory
+        self._limits = limits
+        self._clock = clock
         self._answers = Answers()
 
     def routes(self) -> list[Route]:
@@ -36,49 +45,157 @@ class Telemetry:
             Route(api.LATEST, self._latest),
         ]
 
-    def _gpu_telemetry(self, _request: Request, wanted: api.GpuTelemetryWanted) -> Response:
-        window = Window(start_ms=wanted.start_time, end_ms=wanted.end_time)
-        gpu, hostname, limit = wanted.gpu, wanted.hostname, wanted.limit
+    def _gpu_telemetry(self, request: Request, wanted: api.GpuTelemetryWanted) -> Response:
+        gpu, hostname = wanted.gpu, wanted.hostname
         uuid = gpu if hostname is None and not gpu.isdigit() else self._inventory.resolve(gpu, hostname)
+        question = read_question(request, wanted, self._limits, about=uuid, limit=wanted.limit)
+        window, descending = question.window, question.descending
+        if question.after is not None:
+            window = window.beyond(question.after.ms, descending=descending)
         store = self._store()
         segments = find_segments(store, uuid, window)
-        question = (uuid, window, limit, tuple(s.id for s in segments))
-        kept = self._answers.find(question)
-        if kept is not None:
-            return kept
-        records = GpuRecords(store, uuid, window, segments)
-        parts = limited(records, limit)
-        first = next(parts, None)
+        low, high = _bounds(question.window, [s.min_ms for s in segments], [s.max_ms for s in segments])
+        self._limits.check_range(low, high)
+        columns = self._columns(wanted.fields, question.form, lambda t: t.filter(pc.equal(t["uuid"], uuid)))
+        etag = name_answer(question.key(), columns, tuple(s.id for s in segments))
+        known = self._answers.find(request, etag)
+        if known is not None:
+            return known
+        records = GpuRecords(store, uuid, window, segments, descending=descending)
+        watch = Watch(self._limits.time_s, self._clock)
+        cut = TimeCut(records, watch, group_ms=question.group_ms or 1, descending=descending)
+        parts = question.shape(iter(cut))
+        first = next(watch.timed(parts), None)
         if first is None:
             # Whether there is such a GPU is another question, and no answer is kept to it.
             self._inventory.resolve(uuid, None)
-            return _stream(iter(()))
-        pieces = iter_envelope(itertools.chain([first], parts))
-        return self._answers.answer(question, pieces, lambda: not records.retaken)
-
-    def _telemetry(self, _request: Request, wanted: api.TelemetryWanted) -> Response:
-        window = Window(start_ms=wanted.start_time, end_ms=wanted.end_time)
-        limit = wanted.limit
-        summary = self._inventory.summary()
-        if summary is None:
-            return _stream(iter(()))
-        # GPUs whose records all lie outside the window need not be looked for.
-        low, high = window.start_ms, window.end_ms
-        first_ms, last_ms = summary.column("first_ms"), summary.column("last_ms")
-        keep = pc.and_(
-            pc.greater_equal(last_ms, -(2**62) if low is None else low),
-            pc.less(first_ms, 2**62 if high is None else high),
+        ahead = itertools.chain([] if first is None else [first], parts)
+        page = Page(_complete(ahead, wanted.fields, columns), question.limit, cut)
+        return self._answers.answer(
+            None if first is None else etag,
+            question.form,
+            question.write(page, columns, watch),
+            next_link=lambda: question.next_link(request, page),
+            is_of=lambda: not records.retaken and cut.place is None,
         )
-        uuids = summary.filter(keep).column("uuid").to_pylist()
-        parts = limited(iter_many(self._store(), uuids, window, limit), limit)
-        first = next(parts, None)
-        return _stream(iter(()) if first is None else itertools.chain([first], parts))
 
-    def _latest(self, _request: Request, _wanted: Parameters) -> Response:
+    def _telemetry(self, request: Request, wanted: api.TelemetryWanted) -> Response:
+        question = read_question(
+            request,
+            wanted,
+            self._limits,
+            about=_filter_of(wanted),
+            limit=wanted.limit,
+            reference_ms=self._reference_ms(wanted),
+        )
+        store = self._store()
+        version = store.version(store.index())
+        summary = self._with_status(wanted, question.reference_ms)
+        first_ms, last_ms = ([] if summary is None else summary.column(n).to_pylist() for n in _SEEN)
+        self._limits.check_range(*_bounds(question.window, first_ms, last_ms))
+        columns = self._columns(wanted.fields, question.form, lambda _: summary)
+        etag = name_answer(question.key(), columns, version)
+        known = self._answers.find(request, etag)
+        if known is not None:
+            return known
+        watch = Watch(self._limits.time_s, self._clock)
+        patterns = label_patterns(wanted)
+        records = iter_many(
+            store,
+            [] if summary is None else _seen_within(summary, question.window),
+            question.window,
+            None if patterns or question.group_ms else question.limit + 1,
+            after=question.after,
+            descending=question.descending,
+        )
+        cut = TimeCut(records, watch, group_ms=question.group_ms or 1, descending=question.descending)
+        parts = question.shape(match_labels(part, patterns) for part in cut)
+        page = Page(_complete(parts, wanted.fields, columns), question.limit, cut)
+        return self._answers.answer(
+            etag,
+            question.form,
+            question.write(page, columns, watch),
+            next_link=lambda: question.next_link(request, page),
+            is_of=lambda: cut.place is None and store.version(store.index()) == version,
+        )
+
+    def _latest(self, request: Request, wanted: api.LatestWanted) -> Response:
         """Answer one record per GPU: its last time, and of each field the newest value that was reported."""
+        form = choose_format(request, wanted.format)
+        store = self._store()
+        version = store.version(store.index())
+        reference_ms = self._reference_ms(wanted)
+        summary = self._with_status(wanted, reference_ms)
+        columns = self._columns(wanted.fields, form, lambda _: summary)
+        etag = name_answer(form.name, _filter_of(wanted), reference_ms, columns, version)
+        known = self._answers.find(request, etag)
+        if known is not None:
+            return known
+        parts = [] if summary is None else [newest_records(match_labels(summary, label_patterns(wanted)))]
+        return self._answers.answer(
+            etag,
+            form,
+            form.write(parts, columns, None),
+            is_of=lambda: store.version(store.index()) == version,
+        )
+
+    def _reference_ms(self, wanted: GpuFilter) -> int | None:
+        return None if wanted.status is None else self._inventory.reference_ms(wanted.as_of)
+
+    def _with_status(self, wanted: GpuFilter, reference_ms: int | None) -> pa.Table | None:
+        """Summarise the GPUs of the status that is wanted, measured against a time; None: there is none."""
         summary = self._inventory.summary()
-        return _stream(iter(()) if summary is None else iter([newest_records(summary)]))
+        if summary is None or reference_ms is None:
+            return summary
+        status = self._inventory.status_at(summary, reference_ms).column("status")
+        return summary.filter(pc.equal(status, wanted.status))
+
+    def _columns(
+        self,
+        fields: Sequence[str] | None,
+        form: Format,
+        own: Callable[[pa.Table], pa.Table | None],
+    ) -> tuple[str, ...] | None:
+        """List the columns of an answer, where it has the same ones from its first record to its last.
+
+        `own` picks the GPUs of a summary that it is about.
+        """
+        if fields is not None:
+            return choose_columns(fields, lambda: stored_columns(self._inventory.summary()))
+        if not form.has_columns:
+            return None
+        summary = self._inventory.summary()
+        return stored_columns(None if summary is None else own(summary))
 
 
-def _stream(parts: Iterator[pa.Table]) -> Response:
-    return stream_response(iter_envelope(parts), "application/json")
+def _filter_of(wanted: GpuFilter) -> Hashable:
+    return tuple(sorted(wanted.model_dump(include=set(GpuFilter.model_fields)).items()))
+
+
+def _complete(
+    parts: Iterator[pa.Table], fields: Sequence[str] | None, columns: Sequence[str] | None
+) -> Iterator[pa.Table]:
+    """See to it that no value is left out of columns that nobody asked for."""
+    return parts if fields is not None or columns is None else iter_complete(parts, columns)
+
+
+_SEEN = ("first_ms", "last_ms")
+
+
+def _bounds(window: Window, first_ms: Sequence[int], last_ms: Sequence[int]) -> tuple[int | None, int | None]:
+    """Find out from when to when a window is: where it is open, what is stored counts; None: nothing is."""
+    low = min(first_ms, default=None) if window.start_ms is None else window.start_ms
+    high = max((ms + 1 for ms in last_ms), default=None) if window.end_ms is None else window.end_ms
+    return low, high
+
+
+def _seen_within(summary: pa.Table, window: Window) -> list[str]:
+    """List the GPUs that may have records in a window: those whose records do not all lie outside."""
+    low, high = window.start_ms, window.end_ms
+    first_ms, last_ms = summary.column("first_ms"), summary.column("last_ms")
+    keep = pc.and_(
+        pc.greater_equal(last_ms, -(2**62) if low is None else low),
+        pc.less(first_ms, 2**62 if high is None else high),
+    )
+    found: list[str] = summary.filter(keep).column("uuid").to_pylist()
+    return found

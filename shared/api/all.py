@@ -21,7 +21,9 @@ from shared.api import (
 )
 from shared.api.endpoint import Endpoint
 
-MODULES = (gpus, telemetry, stored, fleet, graphql, live, metrics, export, upload, collect, health, swagger)
+MODULES = (
+    gpus, telemetry, stored, fleet, live, graphql, metrics, upload, collect, export, health, swagger,
+)  # fmt: skip
 ENDPOINTS: tuple[Endpoint, ...] = tuple(endpoint for module in MODULES for endpoint in module.ENDPOINTS)
 
 #: What the endpoints are grouped by, in the order in which one reads about them.
@@ -29,10 +31,10 @@ TAGS = {
     "gpus": "Which GPUs and hosts there are.",
     "telemetry": "The records of GPUs.",
     "stored": "What is stored: fields, clusters, how much.",
-    "fleet": "What the fleet did over a window: idle, missing, throttled, broken.",
+    "fleet": "What the fleet did, over a window: by default the last hour, or the newest one that is stored.",
+    "live": "Records as they are stored.",
     "graphql": "The same questions, several in one request.",
-    "live": "Records as they are stored, over a WebSocket.",
-    "metrics": "What Prometheus scrapes.",
+    "metrics": "What Prometheus asks.",
     "upload": "Sending files, and what became of them.",
     "operation": "The state of the pipeline, and what it keeps.",
     "dead letters": "Messages that could not be stored, until somebody decides.",

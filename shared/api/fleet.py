@@ -300,7 +300,7 @@ class Top(GpusAnswer):
 
 
 class Spread(Shape):
-    """How the records of a group spread; p95 by nearest rank."""
+    """How the records of a group spread; p95 is interpolated."""
 
     avg: float
     p95: float

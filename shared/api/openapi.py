@@ -6,7 +6,7 @@ One document is about three functions, each at an address of its own: every path
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -17,7 +17,16 @@ from shared.api.endpoint import JSON, Answer, Endpoint, RequestBody
 from shared.api.errors import STATUSES, Error, class_of, status_of
 from shared.api.examples import Example, read_examples
 from shared.api.schemas import PydanticPlugin
-from shared.errors import InvalidInput, MethodNotAllowed, NotFound, PipelineError, Transient
+from shared.errors import (
+    Forbidden,
+    InvalidInput,
+    MethodNotAllowed,
+    NotFound,
+    PipelineError,
+    TooManyRequests,
+    Transient,
+    Unauthorized,
+)
 
 #: Where each function listens unless told otherwise.
 ADDRESSES = {
@@ -25,8 +34,6 @@ ADDRESSES = {
     "upload": "http://127.0.0.1:8081",
     "collect": "http://127.0.0.1:8082",
 }
-#: What every endpoint may be refused with.
-_ALWAYS: tuple[type[PipelineError], ...] = (InvalidInput, PipelineError)
 _DESCRIPTION = """\
 GPU telemetry from CSV: upload it, lose nothing, ask what the fleet did.
 
@@ -36,9 +43,13 @@ not valid is refused (400), never ignored. Every GET is answered to HEAD too; an
 405 and lists in `Allow` those that there are.
 
 Where tokens are configured (AUTH_TOKENS), an endpoint takes a bearer token of its role (`x-role`) or of
-the role `admin`; where none are, only this machine is served and no token is asked for."""
+the role `admin`; where none are, only this machine is served and no token is asked for. Every answer has an
+`X-Request-Id`, under which the logs have what became of the request."""
+_RETRY_AFTER = {"Retry-After": {"description": "seconds to wait", "schema": {"type": "integer"}}}
 _ERROR_HEADERS: dict[type[PipelineError], dict[str, Any]] = {
-    Transient: {"Retry-After": {"description": "seconds to wait", "schema": {"type": "integer"}}},
+    TooManyRequests: _RETRY_AFTER,
+    Transient: _RETRY_AFTER,
+    Unauthorized: {"WWW-Authenticate": {"description": "how to say who asks", "schema": {"type": "string"}}},
     MethodNotAllowed: {"Allow": {"description": "the methods there are", "schema": {"type": "string"}}},
 }
 
@@ -106,7 +117,8 @@ class Builder:
         if endpoint.body is not None:
             operation["requestBody"] = self._request_body(endpoint.body)
         if example is not None:
-            operation["x-codeSamples"] = [{"lang": "Shell", "source": example["curl"]}]
+            commands = (example["curl"], *example.get("also", ()))
+            operation["x-codeSamples"] = [{"lang": "Shell", "source": command} for command in commands]
         return operation
 
     def _parameters(self, endpoint: Endpoint) -> list[dict[str, Any]]:
@@ -141,9 +153,7 @@ class Builder:
             content = responses[str(endpoint.answers[0].status)]["content"]
             content[next(iter(content))]["example"] = example["answer"]
         by_status: dict[int, list[type[PipelineError]]] = {}
-        # What stands in the path may be anything: then it is the path of no endpoint.
-        routing = (NotFound,) if endpoint.path_names() else ()
-        for kind in dict.fromkeys(class_of(kind) for kind in (*_ALWAYS, *routing, *endpoint.errors)):
+        for kind in dict.fromkeys(map(class_of, _errors(endpoint))):
             by_status.setdefault(status_of(kind), []).append(kind)
         for code, kinds in sorted(by_status.items()):
             responses[str(code)] = kinds[0].__name__ if len(kinds) == 1 else self._error_response(*kinds)
@@ -181,6 +191,19 @@ class Builder:
         if headers:
             response["headers"] = headers
         return response
+
+
+def _errors(endpoint: Endpoint) -> Iterator[type[PipelineError]]:
+    """List what an endpoint may be refused with: what it declares, and what its other properties entail."""
+    yield from (InvalidInput, PipelineError)
+    if endpoint.role != "anybody":
+        yield from (Unauthorized, Forbidden)
+    if endpoint.limited:
+        yield TooManyRequests
+    if endpoint.path_names():
+        # What stands in the path may be anything: then it is the path of no endpoint.
+        yield NotFound
+    yield from endpoint.errors
 
 
 def _is_json(content_type: str) -> bool:

@@ -53,20 +53,23 @@ class GpuFilter(Parameters):
 
 
 class Record(Open):
-    """One GPU at one instant: the fixed metrics, null where not reported, and whatever else was."""
+    """One GPU at one instant: the fixed metrics, null where not reported, and whatever else was.
+
+    Where fields are asked for, these and the first four are all that it has.
+    """
 
     timestamp: str
     gpu_id: str | None
     uuid: str
     hostname: str | None
-    gpu_utilization: float | None
-    memory_utilization: float | None
-    memory_used_mb: float | None
-    memory_free_mb: float | None
-    temperature: float | None
-    power_draw: float | None
-    sm_clock_mhz: float | None
-    memory_clock_mhz: float | None
+    gpu_utilization: float | None = None
+    memory_utilization: float | None = None
+    memory_used_mb: float | None = None
+    memory_free_mb: float | None = None
+    temperature: float | None = None
+    power_draw: float | None = None
+    sm_clock_mhz: float | None = None
+    memory_clock_mhz: float | None = None
 
 
 class Gpu(Shape):
@@ -108,3 +111,5 @@ class Host(Shape):
 
 #: What stands beside a page of records.
 PAGE: dict[str, Any] = {"count": int}
+#: What stands beside a page that others follow: `next` is the cursor of the next one, null at the end.
+PAGE_WITH_NEXT: dict[str, Any] = {"count": int, "next": str | None}

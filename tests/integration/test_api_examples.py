@@ -12,13 +12,14 @@ import subprocess
 from pathlib import Path
 
 import jsonschema
+import pyarrow as pa
 import pytest
 
 from shared.api.examples import read_examples
 from shared.api.openapi import build_document
 from shared.keys import Keys
 from shared.queue import Queue
-from tests.integration.test_import import stream, table_of
+from tests.integration.test_import import stream
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 EXAMPLES = ROOT / "shared" / "api" / "examples.json"
@@ -32,19 +33,20 @@ DOCUMENT = build_document()
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Where examples are pasted, with what they send."""
-    folder = tmp_path_factory.mktemp("examples")
-    (folder / "samples").symlink_to(ROOT / "samples")
-    (folder / "rows.arrow").write_bytes(stream(table_of()))
-    return folder
-
-
-@pytest.fixture(scope="module")
 def stored(pipeline):
     """Some records, so that there is something to ask."""
     upload(pipeline)
     assert pipeline.collect.call("POST", "/collect")[0] == 200
+
+
+@pytest.fixture(scope="module")
+def folder(pipeline, stored, tmp_path_factory):
+    """Where examples are pasted, with what they send."""
+    folder = tmp_path_factory.mktemp("examples")
+    (folder / "samples").symlink_to(ROOT / "samples")
+    exported = pipeline.query.call("GET", "/api/v1/export")[1]
+    (folder / "rows.arrow").write_bytes(stream(pa.ipc.open_stream(exported).read_all()))
+    return folder
 
 
 def upload(pipeline):
@@ -90,7 +92,7 @@ def record(name, answer):
 
 
 @pytest.mark.parametrize("name", [*read_examples()])
-def test_an_example_works_as_pasted(pipeline, stored, folder, etcd, lease, name):
+def test_an_example_works_as_pasted(pipeline, folder, etcd, lease, name):
     example = read_examples()[name]
     method, _, path = name.partition(" ")
     of_one = upload(pipeline) if UPLOAD in example["curl"] or "/dead" in path else UPLOAD
@@ -106,13 +108,21 @@ def test_an_example_works_as_pasted(pipeline, stored, folder, etcd, lease, name)
         return
     answer = json.loads(text)
     assert answer.get("success", True), answer
+    assert "errors" not in answer, answer
     schema = {**declared["application/json"]["schema"], "components": DOCUMENT["components"]}
     jsonschema.Draft202012Validator(schema).validate(answer)
     if RECORDING:
         record(name, shorten(answer))
+        return
     assert same_members(example.get("answer", answer), answer), (
         "RECORD_EXAMPLES=1 writes what is answered now"
     )
+
+
+@pytest.mark.parametrize("command", [c for e in read_examples().values() for c in e.get("also", ())])
+def test_a_further_command_works_as_pasted(pipeline, folder, command):
+    assert command.startswith("# ")
+    assert '"success":false' not in paste(pipeline, folder, command, UPLOAD)
 
 
 def same_members(shown, answered):

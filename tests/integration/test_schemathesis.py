@@ -31,8 +31,10 @@ CONFIG = SchemathesisConfig.from_dict(
     }
 )
 #: Whether a value of these is right, no schema can say: a window's end after its start, a 31st of June, the
-#: name of a field that there is, where a page ended, a JSON object, a token beside an upgrade.
-BEYOND_A_SCHEMA = {"start_time", "end_time", "field", "fields", "cursor", "variables", "access_token"}
+#: name of a field that there is, where a page ended, a JSON object, the first of two uuids, an aggregate without a step.
+BEYOND_A_SCHEMA = {
+    "start_time", "end_time", "first_uuid", "field", "fields", "cursor", "variables", "agg", "align",
+}  # fmt: skip
 DOCUMENT = build_document()
 schema = schemathesis.openapi.from_dict(DOCUMENT, config=CONFIG)
 
@@ -58,7 +60,12 @@ def functions_of(path):
 
 @schema.parametrize()
 def test_an_operation_answers_as_declared(case, addresses):
-    open_question = case.operation.body or BEYOND_A_SCHEMA & set(case.query or ()) or case.path == "/ws"
+    # What becomes a WebSocket takes no plain request, however valid.
+    open_question = (
+        case.operation.body
+        or BEYOND_A_SCHEMA & set(case.query or ())
+        or "101" in case.operation.definition.raw["responses"]
+    )
     for name in functions_of(case.path):
         response = case.call_and_validate(
             base_url=addresses[name],

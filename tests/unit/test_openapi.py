@@ -120,6 +120,14 @@ def test_declarations_that_contradict_each_other_are_refused():
         build(replace(gpus.LIST_GPUS, answers=(Answer(data=int), Answer(data=str))))
 
 
+def test_every_endpoint_has_an_example(document):
+    # What becomes a WebSocket, curl cannot show.
+    wanted = {name for name, operation in operations(document).items() if "101" not in operation["responses"]}
+    assert set(read_examples()) == wanted, (
+        "RECORD_EXAMPLES=1 in tests/integration/test_api_examples.py adds them"
+    )
+
+
 @pytest.mark.parametrize(("name", "example"), [*read_examples().items()])
 def test_an_example_is_an_answer_as_declared(document, name, example):
     operation = operations(document)[name]

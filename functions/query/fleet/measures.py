@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from shared.records import TEXT, chunk
+from shared.records import TEXT, chunk, text_of
 
 #: An aggregate that is null where the last row's value is.
 _WITH_NULLS = pc.ScalarAggregateOptions(skip_nulls=False)
@@ -58,7 +58,7 @@ class Spans:
         """Take uuid, rows, first_ms, last_ms, pod, namespace."""
         rows: dict[str, Any] = {"uuid": codes(part), "ms": times(part)}
         for name in RUNNING:
-            labels = text_of(part, name)
+            labels = label_of(part, name)
             rows[name] = labels.indices
         last = [(name, "last", _WITH_NULLS) for name in RUNNING]
         grouped = group(rows, "uuid", [("ms", "count"), ("ms", "first"), ("ms", "last"), *last])
@@ -70,7 +70,7 @@ class Spans:
         }
         for name in RUNNING:
             indices = chunk(grouped, f"{name}_last")
-            found[name] = pa.DictionaryArray.from_arrays(indices, text_of(part, name).dictionary)
+            found[name] = text_of(indices, label_of(part, name).dictionary)
         return pa.table(found)
 
     def merge(self, taken: pa.Table) -> pa.Table:
@@ -148,7 +148,7 @@ def times(part: pa.Table) -> pa.Array:
     return chunk(part, "timestamp").cast(pa.int64())
 
 
-def text_of(part: pa.Table, name: str) -> pa.DictionaryArray:
+def label_of(part: pa.Table, name: str) -> pa.DictionaryArray:
     """Return a label, all null where no record has it."""
     if name in part.column_names:
         return chunk(part, name)

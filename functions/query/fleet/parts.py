@@ -27,7 +27,7 @@ from shared.store.segment import SegmentInfo
 #: Bytes kept of what measures took.
 _CACHE_BYTES = 64 * 1024 * 1024
 #: Segments of so few records are put in order together, about so many at a time.
-_SMALL_ROWS, _TOGETHER_ROWS = 16_000, 250_000
+SMALL_ROWS, TOGETHER_ROWS = 16_000, 250_000
 
 _EMPTY = pa.table({"uuid": pa.array([], TEXT), "timestamp": pa.array([], TIMESTAMP)})
 
@@ -49,8 +49,13 @@ class Scope:
 class Parts:
     """Measures the records in the store; safe to share between threads."""
 
-    def __init__(self, store: Callable[[], Store]) -> None:
+    def __init__(
+        self, store: Callable[[], Store], small_rows: int = SMALL_ROWS, together_rows: int = TOGETHER_ROWS
+    ) -> None:
+        """Make it; segments of few rows are put in order together, about so many rows at a time."""
         self._store = store
+        self._small_rows = small_rows
+        self._together_rows = together_rows
         self._kept: Cache[pa.Table] = Cache(_CACHE_BYTES, lambda table: int(table.nbytes))
 
     def measure(self, measures: Collection[Measure], scope: Scope) -> Taken:
@@ -64,7 +69,7 @@ class Parts:
 
     def _measure(self, measures: Sequence[Measure], scope: Scope) -> Taken:
         segments = [s for s in self._store().index().segments if scope.window.overlaps(s)]
-        groups = list(group_small(segments))
+        groups = list(group_small(segments, self._small_rows, self._together_rows))
         # Of all their records: which of them match is known once they are put in order.
         everything = replace(scope, labels=())
         spans = [self._of_group(g, [Spans()], everything)[Spans()] for g in groups]
@@ -75,11 +80,11 @@ class Parts:
             for each in sums:
                 each.add(_of_scope(drop_uuids(taken[each.measure], twice), scope))
         if len(twice):
-            for stretch in cut_stretches(keep_uuids(put_below(spans), twice), _TOGETHER_ROWS):
+            for stretch in cut_stretches(keep_uuids(put_below(spans), twice), self._together_rows):
                 taken = self._in_order(segments, measures, scope, stretch, twice)
                 for each in sums:
                     each.add(taken[each.measure])
-        return {each.measure: _as_text(each.merge()) for each in sums}
+        return {each.measure: as_text(each.merge()) for each in sums}
 
     def _of_group(self, group: Sequence[SegmentInfo], measures: Sequence[Measure], scope: Scope) -> Taken:
         """Take measures of segments that are read as one."""
@@ -123,7 +128,7 @@ class Sum:
         """Add what was taken of a part."""
         self._tables.append(self._wanted(taken))
         self._rows += taken.num_rows
-        if self.measure.in_any_order and self._rows > _TOGETHER_ROWS:
+        if self.measure.in_any_order and self._rows > TOGETHER_ROWS:
             self._tables, self._rows = [self.merge()], 0
 
     def merge(self) -> pa.Table:
@@ -134,7 +139,8 @@ class Sum:
         return taken if self.measure.by_gpu else taken.drop_columns(["uuid"])
 
 
-def _as_text(table: pa.Table) -> pa.Table:
+def as_text(table: pa.Table) -> pa.Table:
+    """Turn dictionaries into plain text."""
     text = pa.types.is_dictionary
     return table.cast(pa.schema((f.name, pa.string() if text(f.type) else f.type) for f in table.schema))
 
@@ -176,13 +182,15 @@ def has_keys_twice(table: pa.Table) -> bool:
     return bool(pc.any(same).as_py())
 
 
-def group_small(segments: Sequence[SegmentInfo]) -> Iterator[list[SegmentInfo]]:
+def group_small(
+    segments: Sequence[SegmentInfo], small_rows: int, together_rows: int
+) -> Iterator[list[SegmentInfo]]:
     """Put small segments together that follow each other in time; the others stay alone."""
     together: list[SegmentInfo] = []
     rows = 0
     for segment in sorted(segments, key=lambda s: (s.min_ms, s.id)):
-        is_small = segment.rows <= _SMALL_ROWS
-        if together and (not is_small or rows + segment.rows > _TOGETHER_ROWS):
+        is_small = segment.rows <= small_rows
+        if together and (not is_small or rows + segment.rows > together_rows):
             yield together
             together, rows = [], 0
         if is_small:

@@ -132,23 +132,27 @@ def _longest(steps: pa.Table) -> pa.Array:
 
 
 def quantile(groups: pa.Array, values: pa.Array, counts: pa.Array, share: float) -> pa.Table:
-    """Find a quantile of each group by nearest rank: group, value.
+    """Find a quantile of each group, interpolated between the two nearest values: group, value.
 
     Args:
         groups: Numbers; those that are equal come together, with their values in order.
         values: Of the groups.
         counts: How often each value is there.
-        share: Which quantile, above 0.
+        share: Which quantile, 0 to 1.
     """
     upto = pc.cumulative_sum(counts)
     rows = pa.table({"group": groups, "value": values, "upto": upto, "count": counts})
     totals = group(rows, "group", [("upto", "max"), ("count", "sum")])
     places = pc.index_in(groups, chunk(totals, "group"))
-    total = chunk(totals, "count_sum").take(places)
-    before = pc.subtract(chunk(totals, "upto_max").take(places), total)
-    rank = pc.ceil(pc.multiply(total.cast(pa.float64()), share))
-    reached = rows.filter(pc.greater_equal(pc.subtract(upto, before).cast(pa.float64()), rank))
-    return renamed(group(reached, "group", [("value", "first")]), ("value",))
+    before = pc.subtract(chunk(totals, "upto_max"), chunk(totals, "count_sum"))
+    within = pc.cast(pc.subtract(upto, before.take(places)), pa.float64())
+    wanted = pc.multiply(pc.cast(pc.subtract(chunk(totals, "count_sum"), 1), pa.float64()), share)
+    at = []
+    for place in (pc.floor(wanted), pc.ceil(wanted)):
+        reached = rows.filter(pc.greater(within, place.take(places)))
+        at.append(chunk(group(reached, "group", [("value", "first")]), "value_first").cast(pa.float64()))
+    between = pc.multiply(pc.subtract(at[1], at[0]), pc.subtract(wanted, pc.floor(wanted)))
+    return pa.table({"group": chunk(totals, "group"), "value": pc.add(at[0], between)})
 
 
 @dataclass(frozen=True, slots=True)

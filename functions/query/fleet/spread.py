@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from functions.query.fleet.measures import codes, group, known, renamed, text_of, with_words
-from shared.records import chunk
+from functions.query.fleet.measures import codes, group, known, label_of, renamed, with_words
+from shared.records import chunk, text_of
 
 #: What of a field's values is told apart when a quantile is looked for.
 RESOLUTION = {
@@ -40,7 +40,7 @@ class Members:
 
     def take(self, part: pa.Table) -> pa.Table:
         """Take uuid, name, rows."""
-        labels = text_of(part, self.label)
+        labels = label_of(part, self.label)
         rows = {"uuid": codes(part), "name": labels.indices}
         grouped = renamed(group(rows, ("uuid", "name"), [([], "count_all")]), ("rows",), keys=2)
         return with_words(part, _with_names(grouped, labels))
@@ -66,7 +66,7 @@ class Bins:
 
     def take(self, part: pa.Table) -> pa.Table:
         """Take uuid, name, bin, count, sum, max."""
-        labels = text_of(part, self.label)
+        labels = label_of(part, self.label)
         if self.field in part.column_names:
             values = chunk(part, self.field)
         else:
@@ -121,5 +121,5 @@ def coarsen(ranks: pa.Table) -> pa.Table:
 
 
 def _with_names(grouped: pa.Table, labels: pa.DictionaryArray) -> pa.Table:
-    names = pa.DictionaryArray.from_arrays(chunk(grouped, "name"), labels.dictionary)
+    names = text_of(chunk(grouped, "name"), labels.dictionary)
     return grouped.set_column(grouped.column_names.index("name"), "name", names)

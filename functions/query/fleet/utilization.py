@@ -64,7 +64,7 @@ def spread(bins: pa.Table) -> dict[str | None, dict[str, float]]:
     return {
         words[row["name"]]: {
             "avg": round(row["sum"] / row["count"], 4),
-            "p95": found[row["name"]],
+            "p95": round(found[row["name"]], 4),
             "max": row["max"],
         }
         for row in totals.to_pylist()
