@@ -97,3 +97,14 @@ def test_measured_in_parts_is_as_measured_at_once(stored, small_rows, together_r
         taken = parts.measure(MEASURES, scope)
         for measure in MEASURES:
             assert rows(taken[measure]) == rows(at_once(stored.store, scope, measure)), (scope, measure)
+
+
+def test_a_record_in_two_halves_matches_by_the_label_of_one_and_has_the_value_of_the_other(etcd, keys, queue):
+    pipeline = Pipeline(etcd, keys, queue)
+    half = {"uuid": pa.array(["GPU-0"]).dictionary_encode(), "timestamp": pa.array([0], TIMESTAMP)}
+    pipeline.upload(pa.table({**half, "pod": pa.array(["train-0"]).dictionary_encode()}))
+    pipeline.upload(pa.table({**half, "power_draw": [100.0]}))
+    scope = Scope(window=Window(), uuids=None, labels=(("pod", "train-0"),))
+    for small_rows in (0, 10):
+        taken = Parts(lambda: pipeline.store, small_rows).measure([Stats("power_draw")], scope)
+        assert taken[Stats("power_draw")].column("sum").to_pylist() == [100.0]

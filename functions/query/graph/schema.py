@@ -49,6 +49,7 @@ _TOP = {
 #: Questions below an object: by its type and the field's name the path, and which argument it answers itself.
 _BELOW = {
     ("Gpu", "telemetry"): ("gpus/{gpu}/telemetry", "gpu", "uuid"),
+    ("GpuDetail", "telemetry"): ("gpus/{gpu}/telemetry", "gpu", "uuid"),
     ("Host", "gpus"): ("hosts/{hostname}/gpus", "hostname", "hostname"),
 }
 #: Arguments that REST has for its own sake.
