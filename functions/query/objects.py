@@ -9,6 +9,8 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from functions.query.render import join_rows
+
 #: What JSON does not let stand in a string as it is.
 _SPECIAL = r'["\\\x00-\x1f]'
 
@@ -22,12 +24,11 @@ def render_objects(columns: Mapping[str, pa.Array | None], rows: int) -> bytes:
         if values is None or values.null_count == rows:
             constant += b"null"
             continue
-        pieces += [pa.scalar(constant, pa.binary()), _quote(values)]
+        pieces += [constant, _quote(values)]
         constant = b""
     if not pieces:
         return b",".join([constant + b"}"] * rows)
-    joined = pc.binary_join_element_wise(*pieces, pa.scalar(constant + b"}", pa.binary()), b"")
-    return bytes(pc.binary_join(pa.LargeListArray.from_arrays([0, rows], joined), b",")[0].as_buffer())
+    return join_rows([*pieces, constant + b"}"], rows, b",")
 
 
 def _quote(values: pa.Array) -> pa.Array:

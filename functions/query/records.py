@@ -132,13 +132,13 @@ def _sweep(
         if sum(t.num_rows for t in held) >= CHUNK_ROWS:
             ready, rest = _split(concat(held), segment, descending=descending)
             if ready.num_rows:
-                yield _resolve(ready.combine_chunks(), descending=descending)
+                yield from _resolve(ready.combine_chunks(), descending=descending)
             held = [rest] if rest.num_rows else []
         found = within(table, window.start_ms, window.end_ms)
         if found.num_rows:
             held.append(found)
     if held:
-        yield _resolve(concat(held), descending=descending)
+        yield from _resolve(concat(held), descending=descending)
 
 
 def _split(table: pa.Table, segment: SegmentInfo, *, descending: bool) -> tuple[pa.Table, pa.Table]:
@@ -148,9 +148,18 @@ def _split(table: pa.Table, segment: SegmentInfo, *, descending: bool) -> tuple[
     return within(table, None, segment.min_ms), within(table, segment.min_ms, None)
 
 
-def _resolve(table: pa.Table, *, descending: bool) -> pa.Table:
-    resolved = sort_resolve(table)
-    return reverse(resolved) if descending else resolved
+def _resolve(table: pa.Table, *, descending: bool) -> Iterator[pa.Table]:
+    """Resolve rows, and yield them in chunks: one segment alone can have many times the rows of one."""
+    return _slices(sort_resolve(table), descending=descending)
+
+
+def _slices(table: pa.Table, *, descending: bool) -> Iterator[pa.Table]:
+    for begin in range(0, table.num_rows, CHUNK_ROWS):
+        if descending:
+            end = table.num_rows - begin
+            yield reverse(table.slice(max(end - CHUNK_ROWS, 0), min(end, CHUNK_ROWS)))
+        else:
+            yield table.slice(begin, CHUNK_ROWS)
 
 
 def iter_many(
@@ -181,14 +190,8 @@ def iter_many(
             yield from iter_gpu(store, batch[0], window, descending=descending)
             continue
         part = read_again(partial(_read_batch, store, batch, window))
-        if part is None:
-            continue
-        for begin in range(0, part.num_rows, CHUNK_ROWS):
-            if descending:
-                end = part.num_rows - begin
-                yield reverse(part.slice(max(end - CHUNK_ROWS, 0), min(end, CHUNK_ROWS)))
-            else:
-                yield part.slice(begin, CHUNK_ROWS)
+        if part is not None:
+            yield from _slices(part, descending=descending)
 
 
 def _guess_records(store: Store, gpus: int, window: Window) -> int:

@@ -18,6 +18,8 @@ class Example(TypedDict):
     curl: str
     #: JSON, or the text of what is not JSON; left out where there is nothing to show.
     answer: NotRequired[Any]
+    #: Further commands, each below a line that begins with # and says what is different.
+    also: NotRequired[list[str]]
 
 
 def read_examples() -> dict[str, Example]:

@@ -15,12 +15,13 @@ _DESCRIPTION = (
     "telemetry, latest, fields, clusters, stats, fleet. Mistakes in a query stand in `errors` of the answer; "
     "an outage is a 503 as everywhere."
 )
+_EXAMPLES = ["{ hosts { hostname gpu_count } }"]
 
 
 class GraphQLQuery(Parameters):
     """A query in the address, for what can only GET."""
 
-    query: Annotated[str, Field(description="the query")]
+    query: Annotated[str, Field(description="the query", examples=_EXAMPLES)]
     variables: Annotated[str | None, Field(description="its variables, a JSON object")] = None
     operationName: Annotated[str | None, Field(description="which operation of it")] = None  # noqa: N815
 
@@ -30,7 +31,7 @@ class GraphQLRequest(Shape):
 
     model_config = ConfigDict(extra="ignore", defer_build=True)
 
-    query: str
+    query: Annotated[str, Field(examples=_EXAMPLES)]
     variables: dict[str, Any] | None = None
     operationName: str | None = None  # noqa: N815  (GraphQL's own name)
 

@@ -117,7 +117,8 @@ class Builder:
         if endpoint.body is not None:
             operation["requestBody"] = self._request_body(endpoint.body)
         if example is not None:
-            operation["x-codeSamples"] = [{"lang": "Shell", "source": example["curl"]}]
+            commands = (example["curl"], *example.get("also", ()))
+            operation["x-codeSamples"] = [{"lang": "Shell", "source": command} for command in commands]
         return operation
 
     def _parameters(self, endpoint: Endpoint) -> list[dict[str, Any]]:

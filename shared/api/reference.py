@@ -93,14 +93,20 @@ class _Reference:
         return ", ".join(members)
 
     def _example(self, operation: dict[str, Any]) -> Iterator[str]:
-        for sample in operation.get("x-codeSamples", []):
-            yield f"\n```sh\n{sample['source']}\n```"
-        for response in operation["responses"].values():
+        samples = [sample["source"] for sample in operation.get("x-codeSamples", [])]
+        if not samples:
+            return
+        yield f"\n```sh\n{samples[0]}\n```"
+        answers = [response for status, response in operation["responses"].items() if int(status) < 400]  # noqa: PLR2004
+        for response in answers:
             for kind, media in response.get("content", {}).items():
-                if "example" in media and "$ref" not in response and "x-codeSamples" in operation:
+                if "example" in media:
                     json_ = kind.endswith("json") and not isinstance(media["example"], str)
                     text = _dump(media["example"]) if json_ else media["example"]
                     yield f"\n```{'json' if json_ else ''}\n{text.rstrip()}\n```"
+        if samples[1:]:
+            further = "\n".join(samples[1:])
+            yield f"\n```sh\n{further}\n```"
 
     def _errors(self) -> Iterator[str]:
         yield "\n## Errors\n\n`error.code` is the word to go by, `error.message` a sentence for people.\n"

@@ -56,26 +56,33 @@ class Access:
         self._per_second = config.rate_limit
         self._rate = RateLimit(config.rate_limit) if config.rate_limit else None
 
-    def identify(self, request: Request) -> Caller:
-        """Find out who asks; decides nothing."""
-        return self._identify(request, _read_header(request))
+    def identify(self, request: Request, *, is_socket: bool = False) -> Caller:
+        """Find out who asks; decides nothing. A token in the address counts for a WebSocket only."""
+        given = _read_header(request)
+        if is_socket and not given:
+            given = request.args.get(_IN_QUERY, "")
+        known: Sequence[Token] = self._tokens.tokens() if self._tokens else ()
+        return Caller(client_address(request), find_token(known, given) if given else None)
 
-    def authorize(self, request: Request, caller: Caller, role: Role | None) -> None:
+    def authorize(
+        self, request: Request, caller: Caller, role: Role | None, *, is_socket: bool = False
+    ) -> None:
         """Check that a caller may do what needs a role; None: whatever it is, he may ask at all.
 
         Raises:
             Unauthorized: A token is needed, and none was sent or an unknown one.
             Forbidden: The token has another role; or without tokens, the request is not of this machine, or
-                would change something for a page of the web.
+                a page of the web that is not ours would change something, or open a WebSocket: browsers let
+                every page do that, to any address.
         """
         if role == "anybody":
             return
         if self._tokens is None:
             self._check_local(request)
-            if request.method not in _HARMLESS:
+            if is_socket or request.method not in _HARMLESS:
                 self._check_origin(request)
         elif caller.token is None:
-            given = _read_header(request) or _IN_QUERY in request.args
+            given = _read_header(request) or (is_socket and _IN_QUERY in request.args)
             raise Unauthorized("this token is not known" if given else None)
         elif role is not None and caller.token.role not in (role, "admin"):
             raise Forbidden(f"this needs a token of role {role}: this one's is {caller.token.role}")
@@ -93,27 +100,6 @@ class Access:
             exc = TooManyRequests(f"more than {self._per_second:g} requests a second of one client")
             exc.retry_after_s = ceil(wait_s)
             raise exc
-
-    def authorize_socket(self, request: Request, role: Role) -> Caller:
-        """Identify, limit and authorize who wants a WebSocket, before it is upgraded.
-
-        A page of the web sends its token as `?access_token=`. Browsers let every page open a WebSocket
-        anywhere, so without tokens the page must be one of ours, or one that CORS allows.
-
-        Raises:
-            PipelineError: As `authorize` and `limit`.
-        """
-        given = _read_header(request) or request.args.get(_IN_QUERY, "")
-        caller = self._identify(request, given)
-        self.limit(caller)
-        self.authorize(request, caller, role)
-        if self._tokens is None:
-            self._check_origin(request)
-        return caller
-
-    def _identify(self, request: Request, given: str) -> Caller:
-        known: Sequence[Token] = self._tokens.tokens() if self._tokens else ()
-        return Caller(client_address(request), find_token(known, given) if given else None)
 
     def _check_local(self, request: Request) -> None:
         if not self._insecure and not is_local(request):

@@ -21,6 +21,7 @@ from shared.etcd import Etcd
 from shared.http.access import Access
 from shared.http.answers import error_response, json_response
 from shared.http.body import drain
+from shared.http.compress import compress
 from shared.http.cors import Cors
 from shared.http.counts import Counts
 from shared.http.exchange import Exchange
@@ -63,8 +64,10 @@ class Service:
         """
 
         def answer(request: Request, exchange: Exchange) -> Response:
-            exchange.endpoint, exchange.caller = endpoint, self.access.identify(request)
-            exchange.caller = self.access.authorize_socket(request, endpoint.role)
+            exchange.endpoint = endpoint
+            exchange.caller = caller = self.access.identify(request, is_socket=True)
+            self.access.limit(caller)
+            self.access.authorize(request, caller, endpoint.role, is_socket=True)
             return serve()
 
         return self._serve(request, answer)
@@ -80,6 +83,7 @@ class Service:
             response = error_response(PipelineError(_INTERNAL))
         add_headers(response, exchange.id)
         self._cors.add_headers(request, response)
+        compress(request, response)
         _drain(request, response)
         exchange.finish(response)
         return response
@@ -116,11 +120,11 @@ class Service:
             exchange.caller = caller = self.access.identify(request)
             self.access.limit(caller)
             self.access.authorize(request, caller, None)
-            if failure.code == 404:  # noqa: PLR2004
-                raise NotFound(f"{self.name} has no such path")
             raise failure
 
-        return self._serve(current_request._get_current_object(), answer)  # type: ignore[attr-defined]  # noqa: SLF001
+        # What the framework routes nowhere may be a path of ours, as with a line break in a name.
+        is_path = failure.code == 404  # noqa: PLR2004
+        return self._serve(_current_request(), self._answer if is_path else answer)
 
     @cached_property
     def _version(self) -> str:
@@ -136,6 +140,11 @@ class Service:
     def _ready(self, _request: Request, _parameters: Parameters) -> Response:
         self._etcd().get("health")
         return json_response({"status": "ready", **self.about()})
+
+
+def _current_request() -> Request:
+    found: Request = current_request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
+    return found
 
 
 def _explain(request: Request, exc: PipelineError | HTTPException) -> Response:

@@ -32,6 +32,14 @@ class Known:
     version: str = "empty"
 
 
+@dataclass(frozen=True, slots=True)
+class _Merged:
+    """The inventory of some segments."""
+
+    ids: frozenset[str]
+    inventory: pa.Table
+
+
 class Gpus:
     """The GPUs in the store; safe to share between threads."""
 
@@ -39,8 +47,9 @@ class Gpus:
         self._store = store
         self._lock = threading.Lock()
         self._inventories: Cache[pa.Table] = Cache(_CACHE_BYTES, lambda table: int(table.nbytes))
-        #: By kind: the segments that were merged last, and their inventory.
-        self._merged: dict[int, tuple[frozenset[str], pa.Table]] = {}
+        #: What was merged last, of all segments and by kind.
+        self._whole: _Merged | None = None
+        self._kinds: dict[int, _Merged] = {}
         self._known: Known | None = None
 
     def read(self) -> pa.Table | None:
@@ -65,22 +74,38 @@ class Gpus:
         if not segments:
             return None
         with self._lock:
+            inventory = self._merge(segments).inventory
+            known = Known(inventory, summarise(inventory), segments, self._store.version(index))
+            self._inventories.keep_only({s.id for s in segments})
+            self._known = known
+        return known
+
+    def _merge(self, segments: Sequence[SegmentInfo]) -> _Merged:
+        """Merge the inventories of all segments: what is new to those merged last, or by kind."""
+        if self._whole is None or not self._whole.ids <= {s.id for s in segments}:
             parts = []
             for kind in range(_KINDS):
                 alike = [s for s in segments if min(s.level, _KINDS - 1) == kind]
                 if alike:
-                    parts.append(self._read_kind(kind, alike))
-            self._inventories.keep_only({s.id for s in segments})
-            inventory = merge_inventories(parts)
-            known = Known(inventory, summarise(inventory), segments, self._store.version(index))
-            self._known = known
-        return known
+                    self._kinds[kind] = self._extend(self._kinds.get(kind), alike)
+                    parts.append(self._kinds[kind].inventory)
+            self._whole = _Merged(frozenset(s.id for s in segments), merge_inventories(parts))
+        else:
+            self._whole = self._extend(self._whole, segments)
+        return self._whole
 
-    def _read_kind(self, kind: int, segments: Sequence[SegmentInfo]) -> pa.Table:
-        """Merge the inventories of segments, or take what was merged last where they are the same."""
+    def _extend(self, merged: _Merged | None, segments: Sequence[SegmentInfo]) -> _Merged:
+        """Merge the inventories of segments, onto those merged last where these are all among them."""
         ids = frozenset(s.id for s in segments)
-        if kind in self._merged and self._merged[kind][0] == ids:
-            return self._merged[kind][1]
+        if merged is None or not merged.ids <= ids:
+            return _Merged(ids, merge_inventories(self._read(segments)))
+        added = [s for s in segments if s.id not in merged.ids]
+        if not added:
+            return merged
+        return _Merged(ids, merge_inventories([merged.inventory, *self._read(added)]))
+
+    def _read(self, segments: Sequence[SegmentInfo]) -> list[pa.Table]:
+        """Read the inventory of each segment; of a fresh one it is taken from its records."""
         found = {s.id: self._inventories.get(s.id) for s in segments}
         missing = [s for s in segments if found[s.id] is None]
         found |= self._store.read_inventories([s for s in missing if s.level])
@@ -89,9 +114,7 @@ class Gpus:
             found[segment.id] = take_inventory(table)
         for segment in missing:
             self._inventories.put(segment.id, found[segment.id])
-        merged = merge_inventories([found[s.id] for s in segments])
-        self._merged[kind] = (ids, merged)
-        return merged
+        return [found[s.id] for s in segments]
 
 
 def newest_records(summary: pa.Table) -> pa.Table:

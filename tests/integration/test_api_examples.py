@@ -119,6 +119,12 @@ def test_an_example_works_as_pasted(pipeline, folder, etcd, lease, name):
     )
 
 
+@pytest.mark.parametrize("command", [c for e in read_examples().values() for c in e.get("also", ())])
+def test_a_further_command_works_as_pasted(pipeline, folder, command):
+    assert command.startswith("# ")
+    assert '"success":false' not in paste(pipeline, folder, command, UPLOAD)
+
+
 def same_members(shown, answered):
     """Whether an example has the very members of an answer; which values they have is another matter."""
     if isinstance(shown, dict) and isinstance(answered, dict):

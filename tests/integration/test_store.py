@@ -63,6 +63,32 @@ def test_full_segments_are_merged_into_narrow_ones(pipeline, monkeypatch):
     pipeline.check_keys()
 
 
+def test_gpus_read_step_by_step_are_those_read_at_once(pipeline):
+    """Whatever came, was folded or undone since they were read last."""
+
+    def check():
+        afresh = Gpus(Store(pipeline.etcd, pipeline.keys)).read()
+        assert pipeline.gpus.read().to_pylist() == afresh.to_pylist()
+
+    uploads = []
+    for i in range(36):
+        # The newest record of a GPU comes first, and its pod with a later upload of an older one.
+        labels = {"pod": f"p{i}"} if i % 3 else {}
+        second = (i * 17) % 40
+        uploads.append(
+            pipeline.upload(rows([f"GPU-{i % 4}"], [second], lambda _u, _s, i=i: float(i), **labels))
+        )
+        check()
+        if i in (18, 33):
+            pipeline.compactor.fold_some()
+            check()
+    for upload in uploads[::5]:
+        pipeline.undo.delete(upload)
+        check()
+    pipeline.compactor.compact(10)
+    check()
+
+
 def test_gpus_read_no_segment_that_was_folded(pipeline):
     for i in range(3):
         pipeline.upload(rows(["GPU-a", f"GPU-{i}"], [i], lambda _u, s: s, hostname=f"h{i}"))

@@ -8,6 +8,7 @@ import json
 
 import pyarrow.parquet as pq
 import pytest
+import urllib3
 
 from shared.records import KEY, LABELS
 from tests.csvs import long, long_row, wide, wide_history, wide_row
@@ -418,3 +419,29 @@ def test_a_window_that_is_too_long_is_refused(limited):
     assert ask(limited, path)["data"]
     assert limited.get(path + "start_time=2020-01-01")[0] == 413
     assert limited.get("/api/v1/telemetry?end_time=2030-01-01")[0] == 413
+
+
+# -- compressed
+
+
+@pytest.mark.parametrize("name", ["json", "ndjson", "csv"])
+@pytest.mark.parametrize("rows", [100, 6000])
+def test_gzip_is_the_same_answer_smaller(pipeline, name, rows):
+    """Short ones are made whole, long ones are streamed."""
+    store(pipeline, wide_history(1, rows, host=f"node-{name}-{rows}"))
+    path = f"/api/v1/gpus/GPU-node-{name}-{rows}-0/telemetry?format={name}"
+    plain, said = fetch(pipeline.query, path)
+    assert "Content-Encoding" not in said
+    found, said = fetch(pipeline.query, path, **{"Accept-Encoding": "gzip"})
+    assert said["Content-Encoding"] == "gzip"
+    assert {"Accept", "Accept-Encoding"} <= {word.strip() for word in said["Vary"].split(",")}
+    assert found == plain
+    raw = urllib3.request(
+        "GET", pipeline.query.url + path, headers={"Accept-Encoding": "gzip"}, decode_content=False
+    ).data
+    assert len(raw) < len(urllib3.request("GET", pipeline.query.url + path).data) / 5
+
+
+def test_parquet_is_not_compressed_again(fleet):
+    _, headers = fetch(fleet.query, "/api/v1/telemetry?format=parquet", **{"Accept-Encoding": "gzip"})
+    assert "Content-Encoding" not in headers

@@ -38,8 +38,10 @@ def with_tokens(tmp_path):
     return access(AUTH_TOKENS=file, RATE_LIMIT="2")
 
 
-def decide(guard, asked, role="read"):
-    guard.authorize(asked, guard.identify(asked), role)
+def decide(guard, asked, role="read", **how):
+    caller = guard.identify(asked, **how)
+    guard.authorize(asked, caller, role, **how)
+    return caller
 
 
 @pytest.mark.parametrize("text", ["127.0.0.1", "127.8.9.10", "::1", "::ffff:127.0.0.1", "0:0:0:0:0:0:0:1"])
@@ -190,9 +192,11 @@ def test_a_token_in_the_query_is_taken_at_the_door_of_sockets_only(with_tokens):
     asked = request(path=f"/ws?access_token={TOKENS['read']}", Origin="https://grafana.example")
     with pytest.raises(Unauthorized):
         decide(with_tokens, asked)
-    assert with_tokens.authorize_socket(asked, "read").token.role == "read"
+    assert decide(with_tokens, asked, is_socket=True).token.role == "read"
     with pytest.raises(Forbidden):
-        with_tokens.authorize_socket(asked, "admin")
+        decide(with_tokens, asked, "admin", is_socket=True)
+    with pytest.raises(Unauthorized, match="not known"):
+        decide(with_tokens, request(path="/ws?access_token=unknown"), is_socket=True)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +208,7 @@ def test_pages_of_elsewhere_change_nothing_and_open_no_socket(origin):
         with pytest.raises(Forbidden, match="another origin"):
             decide(guard, asked)
     with pytest.raises(Forbidden, match="another origin"):
-        guard.authorize_socket(request(Origin=origin), "read")
+        decide(guard, request(Origin=origin), is_socket=True)
     # What they read, the browser does not show them.
     decide(guard, request(Origin=origin))
 
@@ -213,7 +217,7 @@ def test_own_pages_and_those_that_cors_allows_do():
     guard = access(ENABLE_CORS="true", CORS_ORIGINS="https://grafana.example")
     for origin in ("http://localhost:8080", "https://grafana.example", None):
         decide(guard, request(method="POST", Origin=origin))
-        guard.authorize_socket(request(Origin=origin), "read")
+        decide(guard, request(Origin=origin), is_socket=True)
 
 
 def test_each_token_has_a_limit_of_its_own_and_so_has_each_address(with_tokens):

@@ -49,6 +49,7 @@ _TOP = {
 #: Questions below an object: by its type and the field's name the path, and which argument it answers itself.
 _BELOW = {
     ("Gpu", "telemetry"): ("gpus/{gpu}/telemetry", "gpu", "uuid"),
+    ("GpuDetail", "telemetry"): ("gpus/{gpu}/telemetry", "gpu", "uuid"),
     ("Host", "gpus"): ("hosts/{hostname}/gpus", "hostname", "hostname"),
 }
 #: Arguments that REST has for its own sake.
@@ -120,7 +121,7 @@ def _names_of(nodes: Sequence[FieldNode], info: GraphQLResolveInfo[Any], below: 
 def build_schema(routes: Sequence[Route]) -> GraphQLSchema:
     """Build the schema over the routes of query that there are."""
     by_path = {r.endpoint.path.removeprefix(_PREFIX): r for r in routes if r.endpoint.method == "GET"}
-    types = Types(lambda name: _additions(name, by_path, types))
+    types = Types(lambda name: _additions(name, by_path, pages))
     pages = _Pages(types)
     top = {name: pages.field(Question(by_path[path])) for name, path in _TOP.items() if path in by_path}
     fleet = {
@@ -166,10 +167,9 @@ class _Pages:
         return GraphQLNonNull(self._page)
 
 
-def _additions(name: str, by_path: Mapping[str, Route], types: Types) -> dict[str, GraphQLField]:
+def _additions(name: str, by_path: Mapping[str, Route], pages: _Pages) -> dict[str, GraphQLField]:
     if name == "Record":
         return _record_fields()
-    pages = _Pages(types)
     return {
         field: pages.field(Question(by_path[path], (argument, member)))
         for (above, field), (path, argument, member) in _BELOW.items()
