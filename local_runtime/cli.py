@@ -29,6 +29,7 @@ _COMMANDS = {
     "gpus": "List the GPUs.",
     "telemetry": "Print the records of one GPU.",
     "fleet": "Ask what the fleet did: idle, missing, throttled, errors, top.",
+    "tail": "Print records as they are stored.",
     "status": "Show how the functions and the queue are doing.",
     "dead": "List, look into, replay or drop dead letters.",
     "uploads": "List, show and undo uploads.",
