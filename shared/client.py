@@ -81,8 +81,9 @@ class Client:
         if not url.startswith(("http://", "https://")):
             raise BadConfig(f"{url!r} is not an address: expected http://host:port")
         self.url = url.rstrip("/")
-        self._own = {"Authorization": f"Bearer {token}"} if token else {}
-        self._http = urllib3.PoolManager(retries=False, blocksize=BLOCK_BYTES, headers=self._own)
+        #: What every request carries.
+        self.headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._http = urllib3.PoolManager(retries=False, blocksize=BLOCK_BYTES, headers=self.headers)
 
     def read(self, path: str, **parameters: str | int | None) -> Json:
         """GET a path; returns the whole envelope. Parameters that are None are left out.
@@ -156,7 +157,7 @@ class Client:
                 "POST",
                 self._address(path, parameters),
                 body=body,
-                headers={**self._own, **headers},
+                headers={**self.headers, **headers},
                 # urllib3 sends under the connect timeout.
                 timeout=urllib3.Timeout(connect=_UPLOAD_IDLE_S, read=_UPLOAD_IDLE_S),
             )
