@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import urllib3
 
+from local_runtime.cli import run
 from shared.records import KEY, LABELS
 from tests.csvs import long, long_row, wide, wide_history, wide_row
 from tests.functions import running
@@ -407,6 +408,14 @@ def test_more_records_than_allowed_come_with_a_cursor(fleet, limited):
     body, headers = fetch(limited, path + "format=ndjson")
     assert len(body.splitlines()) == 15
     assert "cursor=" in headers["Link"]
+
+
+@pytest.mark.parametrize(("limit", "expected"), [((), 40), (("--limit", "31"), 31), (("--limit", "15"), 15)])
+def test_the_command_goes_on_where_an_answer_ends(limited, capsys, limit, expected):
+    assert run(["telemetry", "GPU-node-t-1", "--url", limited.url, *limit]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == f"{expected} records"
+    assert len({line.split()[0] for line in lines[2:-1]}) == expected
 
 
 def test_a_window_that_is_too_long_is_refused(limited):
