@@ -184,12 +184,14 @@ def test_status_goes_by_the_gpu(fleet):
     stale = ask(fleet.query, "/api/v1/telemetry?limit=10000&status=stale")["data"]
     assert {(r["uuid"], r["timestamp"]) for r in stale} == keys
     assert ask(fleet.query, "/api/v1/telemetry?status=active")["data"] == []
-    store(fleet, wide([wide_row("2024-01-16T10:00:00Z", 0, "node-fresh")]))
+    store(fleet, wide([wide_row("2024-01-16T10:00:00Z", 0, "node-tt")]))
     active = ask(fleet.query, "/api/v1/telemetry?status=active&as_of=latest")["data"]
-    assert {r["uuid"] for r in active} == {"GPU-node-fresh-0"}
+    assert {r["uuid"] for r in active} == {"GPU-node-tt-0"}
     active = ask(fleet.query, "/api/v1/telemetry/latest?status=active&as_of=latest")["data"]
-    assert {r["uuid"] for r in active} == {"GPU-node-fresh-0"}
+    assert {r["uuid"] for r in active} == {"GPU-node-tt-0"}
     path = "/api/v1/telemetry?status=stale&as_of=latest&"
+    stale = {r["uuid"] for r in ask(fleet.query, path + "limit=10000")["data"]}
+    assert stale == {uuid for uuid, _ in keys}
     assert pages(fleet.query, path, 100) == ask(fleet.query, path + "limit=10000")["data"]
 
 
