@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from shared.errors import BadConfig
+from shared.expected import ExpectedGpus, parse_expected_gpus
 
 #: etcd's own limit for one request is 1.5 MiB; messages and segments stay clear of it.
 MIB = 1024 * 1024
@@ -50,38 +50,6 @@ def parse_duration_s(text: str) -> float:
     if match is None or match[2] not in _SECONDS:
         raise ValueError("expected a duration such as 30s, 500ms, 5m or a number of seconds")
     return float(match[1]) * _SECONDS[match[2]]
-
-
-@dataclass(frozen=True, slots=True)
-class ExpectedGpus:
-    """How many GPUs hosts should have: some by name, the others as `default` says, if it does."""
-
-    default: int | None
-    by_host: Mapping[str, int]
-
-    def of(self, host: str) -> int | None:
-        """Return how many a host should have."""
-        return self.by_host.get(host, self.default)
-
-
-def parse_expected_gpus(text: str) -> ExpectedGpus:
-    """Read `8`, `node-a=8,node-b=4`, or both: `8,node-b=4`.
-
-    Raises:
-        ValueError: Not such a list, or something is said twice.
-    """
-    default, by_host = None, {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        host, equals, count = (p.strip() for p in part.rpartition("="))
-        if re.fullmatch(r"[0-9]{1,4}", count) is None or (equals and not host):
-            raise ValueError("expected a number such as 8, or hosts such as node-a=8,node-b=4")
-        if host in by_host or (not equals and default is not None):
-            raise ValueError(f"{host or 'the number for all hosts'} is said twice")
-        if equals:
-            by_host[host] = int(count)
-        else:
-            default = int(count)
-    return ExpectedGpus(default, by_host)
 
 
 def split_list(text: str) -> list[str]:

@@ -32,11 +32,16 @@ def choose_columns(asked: Sequence[str], stored: Callable[[], Collection[str]]) 
     Raises:
         InvalidInput: A field is unknown; says which one is nearest.
     """
-    names = [name for name in (_resolve(a, stored) for a in asked) if name != "timestamp"]
+    names = [name for name in (resolve_field(a, stored) for a in asked) if name != "timestamp"]
     return tuple(dict.fromkeys([*KEY_COLUMNS, *names]))
 
 
-def _resolve(asked: str, stored: Callable[[], Collection[str]]) -> str:
+def resolve_field(asked: str, stored: Callable[[], Collection[str]]) -> str:
+    """Find the column that a field stands for, as `choose_columns` does.
+
+    Raises:
+        InvalidInput: There is none; says which one is nearest.
+    """
     name = asked.lower()
     if name in _ALWAYS_KNOWN:
         return name

@@ -52,12 +52,13 @@ def _news() -> News:
     return News(_etcd(), _keys, _store())
 
 
+_limits = read_limits(_config)
 _inventory = Inventory(_gpus, clock.now_ms, _config.stale_after)
 _parts = (
     GpuRoutes(_inventory),
-    Telemetry(_store, _inventory, read_limits(_config), time.monotonic),
+    Telemetry(_store, _inventory, _limits, time.monotonic),
     StoredRoutes(_inventory),
-    Fleet(_store, _inventory, clock.now_ms, _config.stale_after, _config.expected()),
+    Fleet(_store, _inventory, _limits, clock.now_ms, _config.stale_after, _config.expected()),
     Export(_store, _gpus, lambda: Queue(_etcd(), _keys), clock.now_ms),
     GpuMetrics(_gpus, clock.now_ms, _config.stale_after, lambda: render_own("query", _counts.snapshot())),
     Swagger(),

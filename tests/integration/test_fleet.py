@@ -335,6 +335,14 @@ def test_a_setting_says_what_is_expected_and_an_empty_store_is_no_error(etcd_end
         assert ask(pipeline, "summary")["hosts_missing"] == 1
 
 
+def test_a_window_longer_than_allowed_is_refused(etcd_endpoint, tmp_path):
+    where = {"etcd": etcd_endpoint, "prefix": f"/test-{secrets.token_hex(6)}"}
+    with running("query", tmp_path, **where, MAX_QUERY_RANGE="1h") as query:
+        assert query.get("/api/v1/fleet/summary")[0] == 200
+        status, body = query.get("/api/v1/fleet/summary?start_time=now-61m&end_time=now")
+        assert (status, body["error"]["code"]) == (413, "limit_exceeded")
+
+
 def test_without_etcd_the_answer_is_503(tmp_path):
     with running("query", tmp_path, etcd=f"127.0.0.1:{free_port()}", prefix="/nowhere") as query:
         for path in ("summary", "missing", "top?field=power_draw"):

@@ -13,6 +13,7 @@ from functions.query.fleet.parts import Parts, Scope, as_text
 from functions.query.fleet.series import Areas, Changes, Rises
 from functions.query.fleet.spread import Bins, Members, Ranks
 from functions.query.records import Window
+from shared.errors import LimitExceeded
 from shared.records import TIMESTAMP, concat, sort_resolve
 from shared.store.read import within
 from tests.integration.stored import Pipeline
@@ -91,7 +92,7 @@ def rows(table):
 
 @pytest.mark.parametrize(("small_rows", "together_rows"), [(0, 20), (0, 10**6), (30, 40), (10**6, 10**6)])
 def test_measured_in_parts_is_as_measured_at_once(stored, small_rows, together_rows):
-    parts = Parts(lambda: stored.store, small_rows, together_rows)
+    parts = Parts(lambda: stored.store, small_rows=small_rows, together_rows=together_rows)
     assert len(stored.store.index().segments) > 3
     for scope in [*SCOPES, *SCOPES]:
         taken = parts.measure(MEASURES, scope)
@@ -106,5 +107,10 @@ def test_a_record_in_two_halves_matches_by_the_label_of_one_and_has_the_value_of
     pipeline.upload(pa.table({**half, "power_draw": [100.0]}))
     scope = Scope(window=Window(), uuids=None, labels=(("pod", "train-0"),))
     for small_rows in (0, 10):
-        taken = Parts(lambda: pipeline.store, small_rows).measure([Stats("power_draw")], scope)
+        taken = Parts(lambda: pipeline.store, small_rows=small_rows).measure([Stats("power_draw")], scope)
         assert taken[Stats("power_draw")].column("sum").to_pylist() == [100.0]
+
+
+def test_what_takes_too_long_is_refused(stored):
+    with pytest.raises(LimitExceeded, match="MAX_QUERY_TIME"):
+        Parts(lambda: stored.store, time_s=-1).measure([], SCOPES[0])

@@ -445,3 +445,52 @@ def test_gzip_is_the_same_answer_smaller(pipeline, name, rows):
 def test_parquet_is_not_compressed_again(fleet):
     _, headers = fetch(fleet.query, "/api/v1/telemetry?format=parquet", **{"Accept-Encoding": "gzip"})
     assert "Content-Encoding" not in headers
+
+
+# -- long answers
+
+
+@pytest.fixture(scope="module")
+def long_history(pipeline):
+    """One GPU with so many records that they are read in several chunks, in segments that overlap."""
+    for start, instants in ((0, 25_000), (25_000, 25_000), (12_500, 25_000)):
+        store(pipeline, wide_history(1, instants, start=start, host="node-long"))
+    return pipeline
+
+
+@pytest.fixture(scope="module")
+def hurried(long_history, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hurried")
+    with running(
+        "query", folder, etcd=long_history.etcd, prefix=long_history.prefix, MAX_QUERY_TIME="1ms"
+    ) as q:
+        yield q
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/v1/gpus/GPU-node-long-0/telemetry?", "/api/v1/telemetry?hostname=node-long&"]
+)
+@pytest.mark.parametrize("more", ["", "order=desc&", "step=7s&agg=count&", "step=7s&agg=count&order=desc&"])
+def test_an_answer_that_takes_too_long_goes_on_with_a_cursor(long_history, hurried, path, more):
+    path += more + "fields=power_draw&"
+    whole = ask(long_history.query, f"{path}limit=100000")["data"]
+    assert len(whole) == (50_000 // 7 + 2 if "step" in more else 50_000)
+    first = ask(hurried, f"{path}limit=100000")
+    assert 0 < first["count"] < len(whole)
+    assert first["next"] is not None
+    assert pages(hurried, path, 100_000) == whole
+
+
+def test_without_an_envelope_it_is_said_or_breaks_off(hurried):
+    path = "/api/v1/gpus/GPU-node-long-0/telemetry?fields=power_draw&format="
+    body, headers = fetch(hurried, path + "csv&limit=100000")
+    assert 0 < len(body.splitlines()) < 50_000
+    assert "cursor=" in headers["Link"]
+    # So short that it is known before the first byte, and so long that it is not.
+    status, body = hurried.get(path + "parquet")
+    assert (status, body["error"]["code"]) == (413, "limit_exceeded")
+    for name in ("ndjson", "csv"):
+        answer = urllib3.request("GET", hurried.url + path + name, preload_content=False, retries=False)
+        assert answer.status == 200
+        with pytest.raises(urllib3.exceptions.HTTPError):
+            answer.read()

@@ -13,11 +13,12 @@ from functions.query.fleet.missing import compare_hosts, most_at_once
 from functions.query.fleet.parts import as_text, put_below
 from functions.query.fleet.reasons import decode_reasons, find_throttled, throttles
 from functions.query.fleet.series import Rises
-from functions.query.fleet.top import check_field
+from functions.query.fleet.top import find_field
 from functions.query.fleet.window import HOUR_MS, choose_window, format_ms
 from functions.query.fleet.xid import explain_xid, grade_xid, worst
-from shared.config import ExpectedGpus, parse_expected_gpus, read_settings
+from shared.config import read_settings
 from shared.errors import BadConfig, InvalidInput
+from shared.expected import ExpectedGpus, parse_expected_gpus
 from shared.records import TIMESTAMP
 
 NOW = 1_705_320_000_000  # 2024-01-15T12:00:00Z
@@ -315,10 +316,12 @@ def test_expected_gpus_that_cannot_be_read_is_refused(text):
 # -- fields
 
 
-def test_an_unknown_field_names_the_nearest():
-    check_field("power_draw", [])
-    check_field("my_own", ["my_own"])
+def test_an_unknown_field_names_the_nearest_and_a_label_is_no_number():
+    stored = pa.table({"uuid": ["a"], "my_own": [1.0], "pod": ["x"]})
+    assert find_field("power_draw", stored) == find_field("DCGM_FI_DEV_POWER_USAGE", stored) == "power_draw"
+    assert find_field("my_own", stored) == "my_own"
     with pytest.raises(InvalidInput, match="power_draw"):
-        check_field("power_drawn", [])
-    with pytest.raises(InvalidInput, match="/api/v1/fields"):
-        check_field("zzzzzzzzzz", [])
+        find_field("power_drawn", stored)
+    for label in ("pod", "uuid", "timestamp", "hostname"):
+        with pytest.raises(InvalidInput, match="no number"):
+            find_field(label, stored)

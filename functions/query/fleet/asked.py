@@ -22,11 +22,6 @@ from shared.store.gpus import with_status
 
 #: The labels that say which GPU it is, by their names in an answer.
 _NAMES = {"gpu_id": "gpu_id", "hostname": "hostname", "model": "modelname"}
-_NOBODY = pa.table({
-    "uuid": pa.array([], pa.string()),
-    "first_ms": pa.array([], pa.int64()),
-    "last_ms": pa.array([], pa.int64()),
-})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -35,8 +30,8 @@ class Asked:
 
     wanted: FleetWanted
     window: FleetWindow
-    #: All GPUs in the store, a row each; None where there are none.
-    summary: pa.Table | None
+    #: All GPUs in the store, a row each.
+    summary: pa.Table
     parts: Parts
     stale_after_s: float
 
@@ -48,8 +43,6 @@ class Asked:
 
     @cached_property
     def _everybody(self) -> pa.Table:
-        if self.summary is None:
-            return with_status(_NOBODY.append_column("hostname", pa.nulls(0, pa.string())), 0, 0)
         now_ms = self.window.now_ms if self.wanted.as_of == "now" else None
         return with_status(self.summary, now_ms, self.stale_after_s)
 

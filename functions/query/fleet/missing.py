@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from functions.query.fleet.window import format_known, format_ms
-from shared.config import ExpectedGpus
+from shared.expected import ExpectedGpus
 
 
 @dataclass(slots=True)

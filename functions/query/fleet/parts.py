@@ -9,6 +9,8 @@ in order first. Many small segments, as fresh uploads leave them, are put in ord
 from __future__ import annotations
 
 import itertools
+import math
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,6 +22,7 @@ import pyarrow.compute as pc
 from functions.query.filters import match_labels
 from functions.query.fleet.measures import Measure, Spans, codes, in_time, times
 from functions.query.records import Window
+from shared.errors import LimitExceeded
 from shared.records import KEY, TEXT, TIMESTAMP, VERSION, chunk, concat, sort_resolve
 from shared.store.read import Cache, Store, read_again, within
 from shared.store.segment import SegmentInfo
@@ -50,10 +53,23 @@ class Parts:
     """Measures the records in the store; safe to share between threads."""
 
     def __init__(
-        self, store: Callable[[], Store], small_rows: int = SMALL_ROWS, together_rows: int = TOGETHER_ROWS
+        self,
+        store: Callable[[], Store],
+        *,
+        time_s: float = math.inf,
+        small_rows: int = SMALL_ROWS,
+        together_rows: int = TOGETHER_ROWS,
     ) -> None:
-        """Make it; segments of few rows are put in order together, about so many rows at a time."""
+        """Make it.
+
+        Args:
+            store: What is read.
+            time_s: How long measuring may take.
+            small_rows: Segments of so few records are put in order together.
+            together_rows: About so many records at a time.
+        """
         self._store = store
+        self._time_s = time_s
         self._small_rows = small_rows
         self._together_rows = together_rows
         self._kept: Cache[pa.Table] = Cache(_CACHE_BYTES, lambda table: int(table.nbytes))
@@ -63,28 +79,42 @@ class Parts:
 
         Raises:
             OutrunByCompaction: The segments went faster than they could be read.
+            LimitExceeded: It takes too long.
         """
         wanted = tuple(dict.fromkeys([Spans(), *measures]))
-        return read_again(partial(self._measure, wanted, scope))
+        deadline = time.monotonic() + self._time_s
+        return read_again(partial(self._measure, wanted, scope, deadline))
 
-    def _measure(self, measures: Sequence[Measure], scope: Scope) -> Taken:
+    def _measure(self, measures: Sequence[Measure], scope: Scope, deadline: float) -> Taken:
         segments = [s for s in self._store().index().segments if scope.window.overlaps(s)]
         groups = list(group_small(segments, self._small_rows, self._together_rows))
         # Of all their records: which of them match is known once they are put in order.
         everything = replace(scope, labels=())
-        spans = [self._of_group(g, [Spans()], everything)[Spans()] for g in groups]
+        spans = []
+        for group in groups:
+            self._check_time(deadline)
+            spans.append(self._of_group(group, [Spans()], everything)[Spans()])
         twice = find_entangled(_of_scope(put_below([Spans().take(_EMPTY), *spans]), scope))
         sums = [Sum(measure) for measure in measures]
         for group in groups:
+            self._check_time(deadline)
             taken = self._of_group(group, measures, scope)
             for each in sums:
                 each.add(_of_scope(drop_uuids(taken[each.measure], twice), scope))
         if len(twice):
             for stretch in cut_stretches(keep_uuids(put_below(spans), twice), self._together_rows):
+                self._check_time(deadline)
                 taken = self._in_order(segments, measures, scope, stretch, twice)
                 for each in sums:
                     each.add(taken[each.measure])
         return {each.measure: as_text(each.merge()) for each in sums}
+
+    def _check_time(self, deadline: float) -> None:
+        if time.monotonic() > deadline:
+            raise LimitExceeded(
+                f"one query may take {self._time_s:g} s (MAX_QUERY_TIME): ask for less time or fewer GPUs",
+                max_query_time_s=self._time_s,
+            )
 
     def _of_group(self, group: Sequence[SegmentInfo], measures: Sequence[Measure], scope: Scope) -> Taken:
         """Take measures of segments that are read as one."""

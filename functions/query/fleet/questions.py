@@ -21,7 +21,7 @@ from functions.query.fleet.series import Rises
 from functions.query.fleet.window import format_known, format_ms
 from functions.query.fleet.xid import SEVERITIES
 from shared.api import fleet as api
-from shared.config import ExpectedGpus
+from shared.expected import ExpectedGpus
 from shared.records import chunk
 
 UTILIZATION, SM_ACTIVE = Stats("gpu_utilization"), Stats("sm_active")

@@ -30,7 +30,7 @@ from functions.query.fleet.reasons import find_throttled
 from functions.query.fleet.series import Areas, Rises
 from functions.query.fleet.window import format_known
 from shared.api import fleet as api
-from shared.config import ExpectedGpus
+from shared.expected import ExpectedGpus
 from shared.records import chunk
 
 _COUNTER, _AREA = Rises("energy_consumption_j"), Areas("power_draw")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from difflib import get_close_matches
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from functions.query.columns import resolve_field, stored_columns
 from functions.query.fleet.asked import Asked
 from functions.query.fleet.conditions import mean
 from functions.query.fleet.measures import Measure, Stats, group, renamed
@@ -18,34 +17,29 @@ from functions.query.fleet.spread import Ranks
 from shared.api import fleet as api
 from shared.errors import InvalidInput
 from shared.fields import FIELDS
-from shared.records import chunk, metric_names
+from shared.records import KEY, LABELS, chunk
 
 
-def check_field(field: str, stored: Collection[str]) -> None:
-    """Tell whether there is such a field.
+def find_field(asked: str, summary: pa.Table) -> str:
+    """Find the metric that is meant by any of a field's names.
 
     Raises:
-        InvalidInput: There is not; names the nearest.
+        InvalidInput: There is no such field, or it is no number.
     """
-    known = {*FIELDS, *stored}
-    if field in known:
-        return
-    near = get_close_matches(field.lower(), sorted(known), n=3, cutoff=0.5)
-    nearest = f": did you mean {' or '.join(near)}?" if near else ": /api/v1/fields lists what there is"
-    raise InvalidInput(f"field={field!r} is no field{nearest}", parameter="field", nearest=near)
+    field = resolve_field(asked, lambda: stored_columns(summary))
+    if field in {*KEY, *LABELS}:
+        raise InvalidInput(f"field={asked!r} is no number: GPUs are ranked by a metric", parameter="field")
+    return field
 
 
 def answer_top(asked: Asked, wanted: api.TopWanted) -> dict[str, Any]:
     """Answer which GPUs have the most or the least of a field."""
-    stored = (
-        [] if asked.summary is None else metric_names(asked.summary.drop_columns(["first_ms", "last_ms"]))
-    )
-    check_field(wanted.field, stored)
-    measure: Measure = Ranks(wanted.field) if wanted.agg == "p95" else Stats(wanted.field)
+    field = find_field(wanted.field, asked.summary)
+    measure: Measure = Ranks(field) if wanted.agg == "p95" else Stats(field)
     taken = asked.measure([measure])
-    answer = asked.begin(taken, {wanted.field: measure}) | {
-        "field": wanted.field,
-        "unit": FIELDS[wanted.field].unit if wanted.field in FIELDS else "",
+    answer = asked.begin(taken, {field: measure}) | {
+        "field": field,
+        "unit": FIELDS[field].unit if field in FIELDS else "",
         "agg": wanted.agg,
         "order": wanted.order,
     }
