@@ -8,6 +8,7 @@ history for a minute or more; of what is older only the segments that nobody fol
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from shared.keys import Keys
 from shared.records import concat, sort_resolve
 from shared.store.read import SegmentGone, Store
 from shared.store.segment import SegmentInfo, decode, parse_index_entry
+
+log = logging.getLogger(__name__)
 
 #: Seconds after which the history is asked for again: etcd away is silence.
 _PATIENCE_S = 3.0
@@ -64,12 +67,18 @@ class News:
             Compacted: etcd's history begins later than the watch.
         """
         fresh: list[SegmentInfo] = []
+        lost = False
         for event in watch:
             if event.key == self._keys.store_bell:
-                yield Arrival(event.mod_revision, tuple(fresh))
-                fresh = []
+                yield Arrival(event.mod_revision, tuple(fresh), lost)
+                fresh, lost = [], False
             elif event.key.startswith(self._keys.index_prefix) and not event.deleted:
-                segment = parse_index_entry(self._keys, event.key, event.value, event.mod_revision)
+                try:
+                    segment = parse_index_entry(self._keys, event.key, event.value, event.mod_revision)
+                except Corrupt as exc:
+                    log.warning("what came is not told: %s", exc, extra={"action": "live_failed"})
+                    lost = True
+                    continue
                 if segment.level == 0:
                     fresh.append(segment)
 

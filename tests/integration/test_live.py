@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from shared.etcd import Etcd
+from shared.etcd import Delete, Etcd, Put
+from shared.keys import Keys
 from tests.functions import running
 from tests.integration.sockets import Feed, connected, keys
 
@@ -149,6 +150,19 @@ def test_a_cursor_of_another_etcd_is_told_so(pipeline, feed):
     with connected(pipeline.query) as socket:
         socket.subscribe(gpus=["GPU-o"], cursor="ffffffffff").receive_until(lambda s: s.of("missed"))
         uploaded = feed.upload("GPU-o")
+        assert keys(socket.receive_until(lambda s: s.records)) == uploaded
+
+
+def test_what_cannot_be_read_is_missed_and_the_next_is_told(pipeline, feed):
+    with connected(pipeline.query) as socket:
+        socket.subscribe(gpus=["GPU-u"])
+        etcd = Etcd([pipeline.etcd])
+        damaged = Keys(pipeline.prefix)
+        etcd.txn([], [Put(f"{damaged.index_prefix}nonsense", b"{}"), Put(damaged.store_bell, b"{}")])
+        socket.receive_until(lambda s: s.of("missed"))
+        etcd.txn([], [Delete(f"{damaged.index_prefix}nonsense"), Put(damaged.store_bell, b"{}")])
+        etcd.close()
+        uploaded = feed.upload("GPU-u")
         assert keys(socket.receive_until(lambda s: s.records)) == uploaded
 
 

@@ -7,6 +7,7 @@ import yaml
 
 from local_runtime.manifests import parse_manifests, read_manifests
 from local_runtime.plan import REPOSITORY
+from shared.config import Settings
 from shared.errors import BadConfig
 
 BASE = REPOSITORY / "deploy" / "knative" / "base"
@@ -106,3 +107,8 @@ def test_two_services_of_one_name_are_refused(tmp_path):
 def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(BadConfig, match="no manifests"):
         read_manifests(tmp_path)
+
+
+def test_a_socket_ends_before_its_request_would_be_cut():
+    (query,) = [s for s in read_manifests(BASE).services if s.metadata.name == "query"]
+    assert query.spec.template.spec.timeout_s > Settings().websocket_timeout + 10
