@@ -135,6 +135,7 @@ class _Builder:
             # Also where it is not so: the manifests are of a cluster, and may say otherwise.
             "AUTH_TOKENS": str(options.auth_tokens.absolute()) if options.auth_tokens else "",
             "INSECURE": "true" if options.insecure else "false",
+            "RATE_LIMIT": environment.get("RATE_LIMIT", ""),
         }
 
     def build(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -54,8 +55,7 @@ class Telemetry:
             window = window.beyond(question.after.ms, descending=descending)
         store = self._store()
         segments = find_segments(store, uuid, window)
-        low, high = _bounds(question.window, [s.min_ms for s in segments], [s.max_ms for s in segments])
-        self._limits.check_range(low, high)
+        self._check_range(question.window, [s.min_ms for s in segments], [s.max_ms for s in segments])
         columns = self._columns(wanted.fields, question.form, lambda t: t.filter(pc.equal(t["uuid"], uuid)))
         etag = name_answer(question.key(), columns, tuple(s.id for s in segments))
         known = self._answers.find(request, etag)
@@ -91,8 +91,8 @@ class Telemetry:
         store = self._store()
         version = store.version(store.index())
         summary = self._with_status(wanted, question.reference_ms)
-        first_ms, last_ms = ([] if summary is None else summary.column(n).to_pylist() for n in _SEEN)
-        self._limits.check_range(*_bounds(question.window, first_ms, last_ms))
+        seen = ([], []) if summary is None else (summary.column("first_ms"), summary.column("last_ms"))
+        self._check_range(question.window, *seen)
         columns = self._columns(wanted.fields, question.form, lambda _: summary)
         etag = name_answer(question.key(), columns, version)
         known = self._answers.find(request, etag)
@@ -139,6 +139,18 @@ class Telemetry:
             is_of=lambda: store.version(store.index()) == version,
         )
 
+    def _check_range(self, window: Window, first_ms: Iterable[Any], last_ms: Iterable[Any]) -> None:
+        """Refuse a window that is too long; where it is open, what is stored counts."""
+        if self._limits.range_ms is None:
+            return
+        low = window.start_ms
+        if low is None:
+            low = min(map(int, first_ms), default=None)
+        high = window.end_ms
+        if high is None:
+            high = max((int(ms) + 1 for ms in last_ms), default=None)
+        self._limits.check_range(low, high)
+
     def _reference_ms(self, wanted: GpuFilter) -> int | None:
         return None if wanted.status is None else self._inventory.reference_ms(wanted.as_of)
 
@@ -177,16 +189,6 @@ def _complete(
 ) -> Iterator[pa.Table]:
     """See to it that no value is left out of columns that nobody asked for."""
     return parts if fields is not None or columns is None else iter_complete(parts, columns)
-
-
-_SEEN = ("first_ms", "last_ms")
-
-
-def _bounds(window: Window, first_ms: Sequence[int], last_ms: Sequence[int]) -> tuple[int | None, int | None]:
-    """Find out from when to when a window is: where it is open, what is stored counts; None: nothing is."""
-    low = min(first_ms, default=None) if window.start_ms is None else window.start_ms
-    high = max((ms + 1 for ms in last_ms), default=None) if window.end_ms is None else window.end_ms
-    return low, high
 
 
 def _seen_within(summary: pa.Table, window: Window) -> list[str]:

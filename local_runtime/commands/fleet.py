@@ -80,7 +80,13 @@ def fleet(
     click.echo(describe_window(data))
     if question == "summary":
         _print_summary(data)
-        return
+    else:
+        _print_list(question, data)
+    if data["not_reported"]:
+        click.secho(f"not reported: {', '.join(data['not_reported'])}", dim=True)
+
+
+def _print_list(question: str, data: Json) -> None:
     name, columns = _TABLES[question]
     if data[name] is None:
         click.echo("not reported: no record has what would tell")
@@ -92,22 +98,17 @@ def fleet(
 
 
 def describe_window(data: Json) -> str:
-    """Say over which window an answer is, of how many GPUs, and what nobody reported."""
+    """Say over which window an answer is, and of how many GPUs."""
     window = data["window"]
     basis = {"given": "", "clock": " (the last hour)", "latest": " (the newest hour that is stored)"}
-    said = f"{window['start_time']} to {window['end_time']}{basis[window['basis']]}: {data['gpus_seen']} GPUs"
-    missing = ", ".join(data["not_reported"])
-    return f"{said}; not reported: {missing}" if missing else said
+    return f"{window['start_time']} to {window['end_time']}{basis[window['basis']]}: {data['gpus_seen']} GPUs"
 
 
 def _print_summary(data: Json) -> None:
-    left_out = ("window", "not_reported", "energy_from")
-    rows = [
-        [name.replace("_", " "), "not reported" if value is None else format_cell(value)]
-        for name, value in data.items()
-        if name not in left_out
-    ]
-    print_table(["", ""], rows)
+    for name, value in data.items():
+        if name not in ("window", "not_reported", "energy_from"):
+            shown = "not reported" if value is None else format_cell(value)
+            click.echo(f"  {name.replace('_', ' '):<22}{shown}")
 
 
 def _show(value: Any) -> Any:

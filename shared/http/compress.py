@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import cast
 
 from flask import Request, Response
+from werkzeug.http import parse_accept_header
 
 #: A shorter answer would hardly be shorter.
 LEAST_BYTES = 1024
@@ -27,9 +29,14 @@ def compress(request: Request, response: Response) -> None:
     """Compress an answer where that helps and the client takes it; what is compressed already stays."""
     if not _is_text(response.mimetype or "") or "Content-Encoding" in response.headers:
         return
-    response.vary.add("Accept-Encoding")
+    vary = response.headers.get("Vary")
+    response.headers["Vary"] = "Accept-Encoding" if vary is None else f"{vary}, Accept-Encoding"
     has_body = request.method != "HEAD" and response.status_code not in (204, 304)
-    if not has_body or response.direct_passthrough or not _takes_gzip(request):
+    if (
+        not has_body
+        or response.direct_passthrough
+        or not _takes_gzip(request.headers.get("Accept-Encoding", ""))
+    ):
         return
     if response.is_streamed:
         response.response = Compressed(cast("Iterable[bytes]", response.response))
@@ -46,9 +53,10 @@ def _is_text(mimetype: str) -> bool:
     return mimetype.startswith("text/") or mimetype in _TYPES or mimetype.endswith("+json")
 
 
-def _takes_gzip(request: Request) -> bool:
-    """Tell whether the client takes gzip, and would not rather have the answer as it is."""
-    said = {name.lower(): quality for name, quality in request.accept_encodings}
+@lru_cache(maxsize=256)
+def _takes_gzip(accept: str) -> bool:
+    """Tell whether a header Accept-Encoding takes gzip, and would not rather have the answer as it is."""
+    said = {name.lower(): quality for name, quality in parse_accept_header(accept)}
     gzip = said.get("gzip", said.get("x-gzip", said.get("*", 0)))
     return gzip > 0 and gzip >= said.get("identity", 0)
 

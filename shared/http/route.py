@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from flask import Request, Response
@@ -32,10 +33,7 @@ class Route:
 
     def match(self, path: str, *, exactly: bool = True) -> dict[str, str] | None:
         """Match a path, exactly or without regard to slashes at its end; None where it is another."""
-        own, parts = (
-            (text.removeprefix("/") if exactly else text.strip("/")).split("/")
-            for text in (self.endpoint.path, path)
-        )
+        own, parts = _split(self.endpoint.path, exactly), _split(path, exactly)
         if len(own) != len(parts):
             return None
         found = {}
@@ -47,6 +45,12 @@ class Route:
             elif mine != theirs:
                 return None
         return found
+
+
+@lru_cache(maxsize=512)
+def _split(path: str, exactly: bool) -> tuple[str, ...]:
+    """Split a path at its slashes; every request matches the paths of all routes."""
+    return tuple((path.removeprefix("/") if exactly else path.strip("/")).split("/"))
 
 
 class Routes:

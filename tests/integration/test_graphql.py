@@ -42,7 +42,11 @@ def rest(pipeline, path):
 
 
 def test_gpus_and_hosts_are_those_of_rest(filled):
-    data = data_of(filled, "{ gpus { uuid hostname status last_seen } hosts { hostname gpu_count } }")
+    query = "{ gpus { next data { uuid hostname status last_seen } } hosts { hostname gpu_count } }"
+    data = data_of(filled, query)
+    page = data.pop("gpus")
+    assert page["next"] is None
+    data["gpus"] = page["data"]
     for name, members in (
         ("gpus", ("uuid", "hostname", "status", "last_seen")),
         ("hosts", ("hostname", "gpu_count")),
@@ -67,6 +71,18 @@ def test_records_below_a_gpu_are_those_of_rest(filled):
         assert record == {
             n: wanted.get(n) for n in ("timestamp", "power_draw", "gpu_utilization", "sm_active")
         }
+
+
+def test_gpus_go_on_from_their_cursor(filled):
+    seen, cursor = [], None
+    for _ in range(3):
+        page = data_of(
+            filled, "query($c: String) { gpus(limit: 1, cursor: $c) { next data { uuid } } }", c=cursor
+        )
+        seen += [gpu["uuid"] for gpu in page["gpus"]["data"]]
+        cursor = page["gpus"]["next"]
+    assert cursor is None
+    assert seen == [gpu["uuid"] for gpu in rest(filled, "/api/v1/gpus")]
 
 
 def test_telemetry_goes_on_from_its_cursor(filled):
@@ -96,8 +112,8 @@ def test_a_query_in_the_address(filled):
     ("query", "said"),
     [
         ("{ gpus { uuid ", "Syntax Error"),
-        ("{ gpus { colour } }", "Cannot query field 'colour'"),
-        ('{ gpus(status: "sleepy") { uuid } }', "status='sleepy': expected"),
+        ("{ gpus { data { colour } } }", "Cannot query field 'colour'"),
+        ('{ gpus(status: "sleepy") { count } }', "status='sleepy': expected"),
         ('{ telemetry(limit: "5") { count } }', "expected a whole number"),
         ('{ gpu(gpu: "GPU-none") { uuid } }', "there is no GPU 'GPU-none'"),
     ],
@@ -116,8 +132,14 @@ def test_a_query_that_is_not_valid_is_a_400_to_who_knows_its_own_type(filled):
 @pytest.mark.parametrize(
     ("query", "said"),
     [
-        ("{ gpus(limit: 1000) { telemetry(limit: 1000) { count } } }", "give its lists a smaller limit"),
-        ("query($n: Long = 1000) { gpus(limit: 101) { telemetry(limit: $n) { count } } }", "give its lists"),
+        (
+            "{ gpus(limit: 1000) { data { telemetry(limit: 1000) { count } } } }",
+            "give its lists a smaller limit",
+        ),
+        (
+            "query($n: Long = 1000) { gpus(limit: 101) { data { telemetry(limit: $n) { count } } } }",
+            "give its lists",
+        ),
         ("{ fleet {" + " ".join(f"a{n}: summary {{ __typename }}" for n in range(21)) + "} }", "smaller"),
         ("{ a" + "{ a" * 9 + "}" * 10, "levels deep"),
         ("{ gpus { ...A } } fragment A on Gpu { ...A }", "levels deep"),
@@ -143,7 +165,7 @@ def test_a_body_that_is_no_query(filled):
 
 def test_an_outage_is_a_503_and_no_answer_with_holes(tmp_path):
     with running("query", tmp_path, etcd="127.0.0.1:9", prefix="/none") as query:
-        body = json.dumps({"query": "{ gpus { uuid } hosts { hostname } }"}).encode()
+        body = json.dumps({"query": "{ gpus { count } hosts { hostname } }"}).encode()
         status, answer, _ = query.call(
             "POST", "/graphql", body=body, headers={"Content-Type": "application/json"}
         )

@@ -10,7 +10,6 @@ import socket
 import pytest
 
 from shared.etcd import Put
-from tests.csvs import wide, wide_row
 from tests.functions import running
 from tests.integration.tokens import TOKENS, bearer, write_tokens
 from tests.waiting import wait_until
@@ -118,13 +117,18 @@ def test_probes_and_paths_that_are_none_are_logged_as_what_they_are(browsed):
 
 
 def test_a_streamed_answer_is_logged_at_its_end(pipeline):
-    assert pipeline.upload.upload(wide([wide_row(uuid=f"GPU-{i:04}") for i in range(500)]))[0] == 200
-    assert pipeline.collect.call("POST", "/collect")[0] == 200
-    answer = pipeline.query._http.request(
-        "GET", f"{pipeline.query.url}/api/v1/telemetry", headers={"X-Request-Id": "streamed"}
-    )
+    status, body, headers = pipeline.query.call("GET", "/metrics", headers={"X-Request-Id": "streamed"})
+    assert (status, "Content-Length" in headers) == (200, False)
     record = find_record(pipeline.query, "streamed")
-    assert (record["status"], record["bytes"], record["level"]) == (200, len(answer.data), "info")
+    assert (record["status"], record["bytes"], record["level"]) == (200, len(body), "info")
+
+
+def test_requests_are_counted_by_route(pipeline):
+    for _ in range(2):
+        pipeline.upload.get("/api/v1/uploads/00000000000a-aaaaaaaaaaaa")
+    text = pipeline.upload.call("GET", "/metrics")[1].decode()
+    of = 'service="upload",route="/api/v1/uploads/{upload}",method="GET",status="404"'
+    assert re.search(rf"^gpu_telemetry_requests_total{{{re.escape(of)}}} \d+$", text, re.MULTILINE)
 
 
 def test_preflights_need_no_token(browsed):

@@ -6,15 +6,17 @@ The wire alone is not one: a session talks over two lists here, which can be pau
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import secrets
 import threading
 from collections import deque
 
-from hypothesis import HealthCheck, event, given, settings
+import pytest
+from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 
-from functions.query.live import outbox
+from functions.query.live import outbox, session
 from functions.query.live.hub import Hub
 from functions.query.live.session import Session
 from shared.keys import Keys
@@ -29,6 +31,7 @@ ACTIONS = st.lists(
     st.one_of(
         st.tuples(st.sampled_from(["upload", "leave", "leave for long"]), ROWS),
         st.tuples(st.just("stall"), ROWS, ROWS, ROWS, ROWS),
+        st.tuples(st.just("break within"), ROWS, st.integers(1, 4)),
         st.sampled_from([("fold",), ("forget",), ("break",), ("subscribe anew",)]),
     ),
     min_size=3,
@@ -44,11 +47,15 @@ class Wire:
         self._inbox = deque()
         self._flows = threading.Event()
         self._flows.set()
-        self.is_broken = False
+        self._left = 0
+        self.is_stuck = self.is_broken = False
         self.messages = []
 
     def send(self, text):
-        self._flows.wait()
+        if not self._left:
+            self.is_stuck = not self._flows.is_set()
+            self._flows.wait()
+        self._left = max(self._left - 1, 0)
         if self.is_broken:
             raise OSError
         self.messages.append(json.loads(text))
@@ -62,7 +69,8 @@ class Wire:
         self._inbox.append(json.dumps(message))
         self._wake.set()
 
-    def pause(self):
+    def pause(self, after=0):
+        self._left = after
         self._flows.clear()
 
     def go_on(self):
@@ -84,17 +92,17 @@ class Client:
 
     def _connect(self, cursor):
         wake = threading.Event()
-        session = Session(self._hub, self._news, tuple, wake)
+        one = Session(self._hub, self._news, tuple, wake)
         self.wire = wire = Wire(wake)
-        self._hub.join(session.outbox)
-        self.thread = threading.Thread(target=self._serve, args=(session, wire), daemon=True)
+        self._hub.join(one.outbox)
+        self.thread = threading.Thread(target=self._serve, args=(one, wire), daemon=True)
         self.thread.start()
         self.subscribe(cursor)
 
-    def _serve(self, session, wire):
+    def _serve(self, one, wire):
         with contextlib.suppress(OSError):
-            session.serve(wire, 60)
-        self._hub.leave(session.outbox)
+            one.serve(wire, 60)
+        self._hub.leave(one.outbox)
 
     def subscribe(self, cursor=None):
         self.wire.go_on()
@@ -155,6 +163,14 @@ class World:
             self.upload(count)
         self.client.wire.go_on()
 
+    def break_within(self, count, after):
+        """Break the connection when some messages of an upload have gone out."""
+        wire = self.client.wire
+        wire.pause(after)
+        self.upload(count)
+        wait_until(lambda: wire.is_stuck or not self.untold(), every_s=0.002)
+        self.client.come_back()
+
     def leave(self, count, *, forget):
         """Upload and fold while the client is away."""
         steps = [lambda: self.upload(count), self.fold, *([self.forget] if forget else [])]
@@ -169,6 +185,7 @@ class World:
             "fold": self.fold,
             "forget": self.forget,
             "break": self.client.come_back,
+            "break within": self.break_within,
             "subscribe anew": self.client.subscribe,
         }
         actions[action](*arguments)
@@ -188,11 +205,24 @@ class World:
         ]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(actions=ACTIONS)
-def test_what_is_stored_is_told_or_said_to_be_missed(etcd, monkeypatch, actions):
+@pytest.fixture
+def world(etcd, monkeypatch):
+    """Makes worlds in which little waits for a socket, and little is in a message."""
     monkeypatch.setattr(outbox, "MOST_BYTES", 1000)
-    world = World(etcd)
+    monkeypatch.setattr(session, "RECORDS_PER_MESSAGE", 9)
+    return lambda: World(etcd)
+
+
+# Each failing example waits to its deadline: they are not made smaller.
+@settings(
+    max_examples=20,
+    deadline=None,
+    phases=(Phase.reuse, Phase.generate),
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(actions=ACTIONS)
+def test_what_is_stored_is_told_or_said_to_be_missed(world, actions):
+    world = world()
     for action in actions:
         world.do(*action)
     world.upload(1)
@@ -204,3 +234,17 @@ def test_what_is_stored_is_told_or_said_to_be_missed(etcd, monkeypatch, actions)
             assert {"forget", "leave for long"} & {name for name, *_ in actions}
         else:
             assert count == sum(low < revision <= high for revision in world.stored.values())
+
+
+def test_who_comes_back_again_and_again_while_data_come_misses_nothing(world, monkeypatch):
+    monkeypatch.setattr(outbox, "MOST_BYTES", 1_000_000)
+    world = world()
+    uploading = threading.Thread(target=lambda: [world.upload(2) for _ in range(100)])
+    uploading.start()
+    for turn in itertools.takewhile(lambda _: uploading.is_alive(), itertools.count()):
+        world.client.come_back([world.fold] if turn % 10 == 0 else [])
+        wait_until(lambda: received(world.client.wire.messages) or not uploading.is_alive(), every_s=0.001)
+    uploading.join()
+    wait_until(lambda: not world.untold(), every_s=0.005)
+    world.client.leave()
+    assert not world.missed()

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import urllib3
 
+from local_runtime.cli import run
 from shared.records import KEY, LABELS
 from tests.csvs import long, long_row, wide, wide_history, wide_row
 from tests.functions import running
@@ -183,12 +184,14 @@ def test_status_goes_by_the_gpu(fleet):
     stale = ask(fleet.query, "/api/v1/telemetry?limit=10000&status=stale")["data"]
     assert {(r["uuid"], r["timestamp"]) for r in stale} == keys
     assert ask(fleet.query, "/api/v1/telemetry?status=active")["data"] == []
-    store(fleet, wide([wide_row("2024-01-16T10:00:00Z", 0, "node-fresh")]))
+    store(fleet, wide([wide_row("2024-01-16T10:00:00Z", 0, "node-tt")]))
     active = ask(fleet.query, "/api/v1/telemetry?status=active&as_of=latest")["data"]
-    assert {r["uuid"] for r in active} == {"GPU-node-fresh-0"}
+    assert {r["uuid"] for r in active} == {"GPU-node-tt-0"}
     active = ask(fleet.query, "/api/v1/telemetry/latest?status=active&as_of=latest")["data"]
-    assert {r["uuid"] for r in active} == {"GPU-node-fresh-0"}
+    assert {r["uuid"] for r in active} == {"GPU-node-tt-0"}
     path = "/api/v1/telemetry?status=stale&as_of=latest&"
+    stale = {r["uuid"] for r in ask(fleet.query, path + "limit=10000")["data"]}
+    assert stale == {uuid for uuid, _ in keys}
     assert pages(fleet.query, path, 100) == ask(fleet.query, path + "limit=10000")["data"]
 
 
@@ -409,6 +412,14 @@ def test_more_records_than_allowed_come_with_a_cursor(fleet, limited):
     assert "cursor=" in headers["Link"]
 
 
+@pytest.mark.parametrize(("limit", "expected"), [((), 40), (("--limit", "31"), 31), (("--limit", "15"), 15)])
+def test_the_command_goes_on_where_an_answer_ends(limited, capsys, limit, expected):
+    assert run(["telemetry", "GPU-node-t-1", "--url", limited.url, *limit]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == f"{expected} records"
+    assert len({line.split()[0] for line in lines[2:-1]}) == expected
+
+
 def test_a_window_that_is_too_long_is_refused(limited):
     path = "/api/v1/gpus/GPU-node-t-1/telemetry?"
     assert ask(limited, path + "start_time=2024-01-15T10:00:00Z&end_time=2024-01-15T11:00:00Z")["data"]
@@ -445,3 +456,52 @@ def test_gzip_is_the_same_answer_smaller(pipeline, name, rows):
 def test_parquet_is_not_compressed_again(fleet):
     _, headers = fetch(fleet.query, "/api/v1/telemetry?format=parquet", **{"Accept-Encoding": "gzip"})
     assert "Content-Encoding" not in headers
+
+
+# -- long answers
+
+
+@pytest.fixture(scope="module")
+def long_history(pipeline):
+    """One GPU with so many records that they are read in several chunks, in segments that overlap."""
+    for start, instants in ((0, 25_000), (25_000, 25_000), (12_500, 25_000)):
+        store(pipeline, wide_history(1, instants, start=start, host="node-long"))
+    return pipeline
+
+
+@pytest.fixture(scope="module")
+def hurried(long_history, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hurried")
+    with running(
+        "query", folder, etcd=long_history.etcd, prefix=long_history.prefix, MAX_QUERY_TIME="1ms"
+    ) as q:
+        yield q
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/v1/gpus/GPU-node-long-0/telemetry?", "/api/v1/telemetry?hostname=node-long&"]
+)
+@pytest.mark.parametrize("more", ["", "order=desc&", "step=7s&agg=count&", "step=7s&agg=count&order=desc&"])
+def test_an_answer_that_takes_too_long_goes_on_with_a_cursor(long_history, hurried, path, more):
+    path += more + "fields=power_draw&"
+    whole = ask(long_history.query, f"{path}limit=100000")["data"]
+    assert len(whole) == (50_000 // 7 + 2 if "step" in more else 50_000)
+    first = ask(hurried, f"{path}limit=100000")
+    assert 0 < first["count"] < len(whole)
+    assert first["next"] is not None
+    assert pages(hurried, path, 100_000) == whole
+
+
+def test_without_an_envelope_it_is_said_or_breaks_off(hurried):
+    path = "/api/v1/gpus/GPU-node-long-0/telemetry?fields=power_draw&format="
+    body, headers = fetch(hurried, path + "csv&limit=100000")
+    assert 0 < len(body.splitlines()) < 50_000
+    assert "cursor=" in headers["Link"]
+    # So short that it is known before the first byte, and so long that it is not.
+    status, body = hurried.get(path + "parquet")
+    assert (status, body["error"]["code"]) == (413, "limit_exceeded")
+    for name in ("ndjson", "csv"):
+        answer = urllib3.request("GET", hurried.url + path + name, preload_content=False, retries=False)
+        assert answer.status == 200
+        with pytest.raises(urllib3.exceptions.HTTPError):
+            answer.read()

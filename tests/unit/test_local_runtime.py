@@ -13,13 +13,15 @@ from local_runtime.instance import decide_restart, describe_exit
 from local_runtime.log_tail import LogTail, parse_log_line
 from local_runtime.manifests import read_manifests
 from local_runtime.plan import REPOSITORY, Options, build_plan
+from local_runtime.ports import is_loopback
 from local_runtime.supervisor import ServiceState
+from shared.config import read_settings
 from shared.errors import BadConfig
 
 BASE = REPOSITORY / "deploy" / "knative" / "base"
 
 
-def plan(tmp_path, **environment):
+def plan(tmp_path, *, auth_tokens=None, insecure=False, **environment):
     options = Options(
         data_dir=tmp_path,
         host="127.0.0.1",
@@ -29,6 +31,8 @@ def plan(tmp_path, **environment):
         manifests=BASE,
         etcd_endpoints=None,
         sample=False,
+        auth_tokens=auth_tokens,
+        insecure=insecure,
     )
     return build_plan(
         read_manifests(BASE),
@@ -144,6 +148,37 @@ def test_the_environment_wins_over_the_manifest_and_the_runtime_over_both(tmp_pa
 def test_the_queue_source_serves_metrics_where_the_options_say(tmp_path):
     environment = plan(tmp_path).sources[0].environment
     assert (environment["HOST"], environment["METRICS_PORT"]) == ("127.0.0.1", "8083")
+
+
+def test_manifests_of_a_cluster_do_not_open_this_machine(tmp_path):
+    for function in plan(tmp_path, INSECURE="true").functions:
+        assert read_settings(function.environment).insecure is False
+        assert read_settings(function.environment).rate_limit == 100
+        assert not read_settings(function.environment).auth_tokens
+    assert read_settings(plan(tmp_path, RATE_LIMIT="7").functions[0].environment).rate_limit == 7
+
+
+def test_options_of_access_reach_functions_and_sources(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    built = plan(tmp_path, auth_tokens=Path("tokens"), insecure=True)
+    for child in (*built.functions, *built.sources):
+        config = read_settings(child.environment)
+        assert (config.auth_tokens, config.insecure) == (str(tmp_path / "tokens"), True)
+
+
+@pytest.mark.parametrize(
+    ("host", "told"),
+    [
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("node-a", False),
+    ],
+)
+def test_which_hosts_only_this_machine_reaches(host, told):
+    assert is_loopback(host) is told
 
 
 def test_a_sink_that_no_manifest_describes_is_named(tmp_path):

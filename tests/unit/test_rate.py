@@ -49,7 +49,12 @@ def test_the_number_of_clients_is_bounded_and_the_latest_are_remembered():
     for name in "abcd":
         assert taken(limit, name, [0.0] * 3) == 2
     assert len(limit._spent_until_s) == 3
-    assert taken(limit, "d", [0.0]) == 0
+    # b asks again, so that c is who asked longest ago.
+    assert taken(limit, "b", [1.0]) == 1
+    assert taken(limit, "e", [1.0]) == 1
+    assert taken(limit, "b", [1.0]) == 0
+    assert taken(limit, "c", [1.0] * 3) == 2
+    assert taken(limit, "d", [0.0]) == 1
     assert taken(limit, "a", [0.0]) == 1
 
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 import pyarrow as pa
 from flask import Request
+from werkzeug.datastructures import MIMEAccept
+from werkzeug.http import parse_accept_header
 
 from functions.query.formats import json_records, wide_csv
 from shared.api.telemetry import FORMAT_TYPES, FormatName
@@ -68,16 +71,25 @@ def choose_format(request: Request, name: FormatName | None) -> Format:
     """
     if name is not None:
         return _BY_NAME[name]
-    accepted = [(value.partition(";")[0].strip().lower(), q) for value, q in request.accept_mimetypes]
-    if not accepted:
-        return FORMATS[0]
-    best = max(FORMATS, key=lambda f: _quality(f.content_type, accepted))
-    if _quality(best.content_type, accepted) <= 0:
+    accept = request.headers.get("Accept", "")
+    best = _best_of(accept)
+    if best is None:
         raise NotAcceptable(
-            f"Accept: {request.headers['Accept'][:200]}: records come as {', '.join(FORMAT_TYPES.values())}",
+            f"Accept: {accept[:200]}: records come as {', '.join(FORMAT_TYPES.values())}",
             types=list(FORMAT_TYPES.values()),
         )
     return best
+
+
+@lru_cache(maxsize=256)
+def _best_of(accept: str) -> Format | None:
+    """Find the format that a header Accept likes best; clients send the same one again and again."""
+    said = parse_accept_header(accept, MIMEAccept)
+    accepted = [(value.partition(";")[0].strip().lower(), quality) for value, quality in said]
+    if not accepted:
+        return FORMATS[0]
+    best = max(FORMATS, key=lambda f: _quality(f.content_type, accepted))
+    return best if _quality(best.content_type, accepted) > 0 else None
 
 
 def _quality(content_type: str, accepted: Sequence[tuple[str, float]]) -> float:

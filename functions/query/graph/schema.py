@@ -24,6 +24,7 @@ from graphql import (
     GraphQLString,
     InlineFragmentNode,
     SelectionSetNode,
+    get_named_type,
 )
 from werkzeug.test import EnvironBuilder
 
@@ -70,8 +71,8 @@ class Question:
 
     @property
     def paged(self) -> bool:
-        """Tell whether the answer comes in pages of records, with what goes on beside it."""
-        return self.endpoint.tag == "telemetry" and "next" in self.endpoint.answers[0].beside
+        """Tell whether the answer comes in pages, with where it goes on beside it."""
+        return "next" in self.endpoint.answers[0].beside
 
     def resolve(self, above: Any, info: GraphQLResolveInfo[Any], **given: Any) -> Any:
         """Ask the endpoint."""
@@ -136,11 +137,11 @@ def build_schema(routes: Sequence[Route]) -> GraphQLSchema:
 
 
 class _Pages:
-    """Makes the fields of questions; a page of records is one type."""
+    """Makes the fields of questions; a page of one kind of thing is one type."""
 
     def __init__(self, types: Types) -> None:
         self._types = types
-        self._page: GraphQLObjectType | None = None
+        self._pages: dict[str, GraphQLObjectType] = {}
 
     def field(self, question: Question) -> GraphQLField:
         endpoint = question.endpoint
@@ -153,18 +154,19 @@ class _Pages:
             description=endpoint.summary,
         )
 
-    def _paged(self, records: Any) -> Any:
-        if self._page is None:
-            self._page = GraphQLObjectType(
-                "TelemetryPage",
+    def _paged(self, listed: Any) -> Any:
+        name = f"{get_named_type(listed).name}Page"
+        if name not in self._pages:
+            self._pages[name] = GraphQLObjectType(
+                name,
                 {
-                    "data": GraphQLField(records, description="The records."),
+                    "data": GraphQLField(listed, description="What was asked for."),
                     "count": GraphQLField(GraphQLNonNull(LONG), description="How many they are."),
                     "next": GraphQLField(GraphQLString, description="The cursor to go on from, or null."),
                 },
-                description="Records, and where they go on.",
+                description="A page, and where it goes on.",
             )
-        return GraphQLNonNull(self._page)
+        return GraphQLNonNull(self._pages[name])
 
 
 def _additions(name: str, by_path: Mapping[str, Route], pages: _Pages) -> dict[str, GraphQLField]:
