@@ -103,7 +103,11 @@ def test_one_batch_may_be_larger_than_the_bound(outbox):
 def test_a_message_has_the_fields_that_are_wanted():
     message = json.loads(records(RECORDS.slice(1, 2), ("uuid", "power_draw"), 255))
     assert message["cursor"] == "ff"
-    assert [(r["uuid"], r["power_draw"]) for r in message["data"]] == [("GPU-2", None), ("GPU-3", 3.0)]
+    time = "2023-11-14T22:13:20Z"
+    assert message["data"] == [
+        {"timestamp": time, "uuid": "GPU-2", "power_draw": None},
+        {"timestamp": time, "uuid": "GPU-3", "power_draw": 3.0},
+    ]
 
 
 def test_fields_go_by_any_of_their_names():

@@ -82,8 +82,7 @@ def unsubscribed(revision: int) -> str:
 
 def records(table: pa.Table, columns: Sequence[str] | None, revision: int) -> str:
     """Write records, with a time and `columns`, or with all there is."""
-    del columns  # until render_records takes them
-    data = render_records(table)
+    data = render_records(table, columns)
     return (b'{"type":"records","data":[%b],"cursor":"%x"}' % (data, revision)).decode()
 
 
