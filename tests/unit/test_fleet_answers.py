@@ -208,6 +208,12 @@ def test_an_xid_that_stood_there_first_came_before():
     )
 
 
+def test_a_number_that_is_no_code_is_no_error():
+    rows = [("a", 0, 0.5), ("a", 10, 1e300), ("b", 0, 1e300), ("b", 10, 13.0), ("b", 20, 0.1)]
+    found = errors(rows, "xid_error")
+    assert [(uuid, [x["code"] for x in row["xids"]]) for uuid, row in found.items()] == [("b", [13])]
+
+
 def test_severities_are_graded_and_the_worst_counts():
     for severity, codes in {
         "critical": (48, 62, 64, 74, 79, 95, 119, 120),

@@ -35,12 +35,6 @@ class Asked:
     parts: Parts
     stale_after_s: float
 
-    def name(self) -> str:
-        """Name what the answer depends on beside the question and what is stored."""
-        window = self.window
-        now_ms = None if self.wanted.status is None else window.now_ms
-        return repr((window.start_ms, window.end_ms, window.basis, window.until_ms(), now_ms))
-
     @cached_property
     def _everybody(self) -> pa.Table:
         now_ms = self.window.now_ms if self.wanted.as_of == "now" else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -17,6 +18,8 @@ from functions.query.fleet.xid import SEVERITIES, Severity, explain_xid, grade_x
 from shared.records import chunk
 
 _XID = "xid_error"
+#: Codes lie below; a number beyond is none.
+_MOST_CODES = 2.0**31
 #: Counters by the name they have in an answer; of the fields of one, the one that rose most counts.
 COUNTERS = {
     "ecc_single_bit": ("ecc_sbe_volatile", "ecc_sbe_aggregate"),
@@ -115,18 +118,20 @@ def _suspicious(taken: Taken) -> set[str]:
 
 def _find_xids(changes: pa.Table, values: pa.Table) -> dict[str, list[dict[str, Any]]]:
     """List the codes of each GPU that had any, in the order in which they came."""
-    uuids = pc.unique(chunk(values.filter(pc.greater(values.column("value"), 0)), "uuid"))
+    number = values.column("value")
+    values = values.filter(pc.and_(pc.greater_equal(number, 1), pc.less(number, _MOST_CODES)))
+    uuids = pc.unique(chunk(values, "uuid"))
     codes_of: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
     known = set()
     for row in changes.filter(pc.is_in(changes.column("uuid"), value_set=uuids)).to_pylist():
-        uuid, code = row["uuid"], int(row["value"])
+        uuid, code = row["uuid"], int(row["value"]) if row["value"] < _MOST_CODES else 0
         before = uuid not in known
         known.add(uuid)
         if code <= 0:
             continue
         xid = codes_of[uuid].setdefault(code, _new_xid(code, row["ms"], before=before))
         xid["events"] += not before
-    for row in values.filter(pc.greater(values.column("value"), 0)).to_pylist():
+    for row in values.to_pylist():
         codes_of[row["uuid"]][int(row["value"])]["last_seen"] = format_ms(row["last_ms"])
     return {uuid: list(codes.values()) for uuid, codes in codes_of.items()}
 
@@ -149,7 +154,7 @@ def _render_counter(of_field: list[tuple[str, dict[str, Any]]]) -> dict[str, Any
         return None
     row = max((row for _, row in of_field), key=lambda row: float(row["rise"]))
     return {
-        "increase": row["rise"],
+        "increase": min(row["rise"], sys.float_info.max),
         "total": row["last"],
         "first_seen": format_known(row["first_rise_ms"]),
         "last_seen": format_known(row["last_rise_ms"]),

@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from typing import Any
+from functools import cached_property, partial
+from typing import TYPE_CHECKING
 
 import orjson
 import pyarrow.compute as pc
 from flask import Request, Response
 
-from functions.query.fleet.asked import Asked
-from functions.query.fleet.parts import Parts
-from functions.query.fleet.questions import (
-    answer_busy_but_empty,
-    answer_errors,
-    answer_idle,
-    answer_missing,
-    answer_throttled,
-)
-from functions.query.fleet.summary import answer_summary
-from functions.query.fleet.top import answer_top
-from functions.query.fleet.utilization import answer_utilization
 from functions.query.fleet.window import choose_window
 from functions.query.inventory import Inventory
 from functions.query.kept import KeptAnswers
@@ -32,12 +20,12 @@ from shared.expected import ExpectedGpus
 from shared.http import Route
 from shared.store.read import Store
 
-#: Answers a question once its window is fixed.
-Answerer = Callable[[Asked, Any], dict[str, Any]]
+if TYPE_CHECKING:
+    from functions.query.fleet.answering import Answering
 
 
 class Fleet:
-    """Answers what the fleet did; safe to share between threads."""
+    """The routes of fleet questions."""
 
     def __init__(
         self,
@@ -48,23 +36,19 @@ class Fleet:
         stale_after_s: float,
         expected: ExpectedGpus,
     ) -> None:
+        self._store = store
         self._inventory = inventory
         self._limits = limits
         self._now_ms = now_ms
         self._stale_after_s = stale_after_s
-        self._parts = Parts(store, time_s=limits.time_s)
+        self._expected = expected
         self._kept = KeptAnswers()
-        #: What answers, by path.
-        self._answerers: dict[str, Answerer] = {
-            api.SUMMARY.path: lambda asked, wanted: answer_summary(asked, wanted, expected),
-            api.IDLE.path: answer_idle,
-            api.MISSING.path: lambda asked, _: answer_missing(asked, expected),
-            api.THROTTLED.path: answer_throttled,
-            api.ERRORS.path: answer_errors,
-            api.BUSY_BUT_EMPTY.path: answer_busy_but_empty,
-            api.TOP_GPUS.path: answer_top,
-            api.UTILIZATION.path: answer_utilization,
-        }
+
+    @cached_property
+    def _answering(self) -> Answering:
+        from functions.query.fleet.answering import Answering  # noqa: PLC0415
+
+        return Answering(self._store, self._limits.time_s, self._stale_after_s, self._expected)
 
     def routes(self) -> list[Route]:
         """List what is served."""
@@ -75,11 +59,12 @@ class Fleet:
         newest = pc.max(known.summary.column("last_ms")).as_py()
         window = choose_window(wanted.start_time, wanted.end_time, self._now_ms(), newest)
         self._limits.check_range(window.start_ms, window.end_ms)
-        asked = Asked(wanted, window, known.summary, self._parts, self._stale_after_s)
-        depends = (known.version, endpoint.path, asked.name(), wanted)
 
         def render() -> bytes:
-            data = self._answerers[endpoint.path](asked, wanted)
+            data = self._answering.answer(endpoint.path, wanted, window, known.summary)
             return orjson.dumps({"success": True, "data": data}) + b"\n"
 
+        # What time it is matters where a window has not ended, and to a status.
+        now_ms = None if wanted.status is None else window.now_ms
+        depends = (known.version, endpoint.path, wanted, window.render(), window.until_ms(), now_ms)
         return self._kept.answer(request, depends, render)

@@ -26,7 +26,10 @@ def find_field(asked: str, summary: pa.Table) -> str:
     Raises:
         InvalidInput: There is no such field, or it is no number.
     """
-    field = resolve_field(asked, lambda: stored_columns(summary))
+    try:
+        field = resolve_field(asked, lambda: stored_columns(summary))
+    except InvalidInput as exc:
+        raise InvalidInput(exc.message, **{**exc.details, "parameter": "field"}) from exc
     if field in {*KEY, *LABELS}:
         raise InvalidInput(f"field={asked!r} is no number: GPUs are ranked by a metric", parameter="field")
     return field
@@ -64,6 +67,8 @@ def rank_gpus(taken: Taken, measure: Measure, wanted: api.TopWanted) -> pa.Table
         column = {"avg": "sum"}.get(wanted.agg, wanted.agg)
         values = mean(table) if wanted.agg == "avg" else chunk(table, column)
         found = pa.table({"uuid": chunk(table, "uuid"), "value": values, "records": chunk(table, "count")})
+    # The mean of what is hardly a number any more is none.
+    found = found.filter(pc.is_finite(found.column("value")))
     order = "descending" if wanted.order == "desc" else "ascending"
     return found.sort_by([("value", order), ("uuid", "ascending")])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pyarrow as pa
@@ -68,4 +69,5 @@ def spread(bins: pa.Table) -> dict[str | None, dict[str, float]]:
             "max": row["max"],
         }
         for row in totals.to_pylist()
+        if math.isfinite(row["sum"])
     }
