@@ -28,6 +28,7 @@ _COMMANDS = {
     "upload": "Upload CSV files and print what became of their rows.",
     "gpus": "List the GPUs.",
     "telemetry": "Print the records of one GPU.",
+    "tail": "Print records as they are stored.",
     "fleet": "Ask what the fleet did: idle, missing, throttled, errors, top.",
     "status": "Show how the functions and the queue are doing.",
     "dead": "List, look into, replay or drop dead letters.",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 from urllib.parse import quote, urlencode
 
 import urllib3
@@ -46,6 +46,7 @@ PAGE = 200
 UNDONE = ("deleting", "deleted")
 ARROW_TYPE = "application/vnd.apache.arrow.stream"
 
+_BROKE_OFF = "the answer broke off before it was complete"
 _DATA = re.compile(r'"data"\s*:\s*\[')
 
 _BY_STATUS: dict[int, type[PipelineError]] = {
@@ -81,8 +82,9 @@ class Client:
         if not url.startswith(("http://", "https://")):
             raise BadConfig(f"{url!r} is not an address: expected http://host:port")
         self.url = url.rstrip("/")
-        self._own = {"Authorization": f"Bearer {token}"} if token else {}
-        self._http = urllib3.PoolManager(retries=False, blocksize=BLOCK_BYTES, headers=self._own)
+        #: What every request carries.
+        self.headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._http = urllib3.PoolManager(retries=False, blocksize=BLOCK_BYTES, headers=self.headers)
 
     def read(self, path: str, **parameters: str | int | None) -> Json:
         """GET a path; returns the whole envelope. Parameters that are None are left out.
@@ -156,7 +158,7 @@ class Client:
                 "POST",
                 self._address(path, parameters),
                 body=body,
-                headers={**self._own, **headers},
+                headers={**self.headers, **headers},
                 # urllib3 sends under the connect timeout.
                 timeout=urllib3.Timeout(connect=_UPLOAD_IDLE_S, read=_UPLOAD_IDLE_S),
             )
@@ -278,11 +280,14 @@ def _iter_blocks(body: BinaryIO, file: Path, on_progress: Callable[[int], None])
         yield block
 
 
-def iter_records(parts: Iterator[bytes]) -> Iterator[Json]:
+def iter_records(parts: Iterator[bytes]) -> Generator[Json, None, Json]:
     """Read the elements of an envelope's `data` list one by one, as they arrive.
 
+    Returns:
+        What stands behind the list, such as `count` and `next`.
+
     Raises:
-        Transient: The answer ends before the list does.
+        Transient: The answer ends before its end.
     """
     decoder = json.JSONDecoder()
     utf8 = codecs.getincrementaldecoder("utf-8")()  # a part may end within a character
@@ -299,14 +304,24 @@ def iter_records(parts: Iterator[bytes]) -> Iterator[Json]:
             while position < len(text) and text[position] in " \t\r\n,":
                 position += 1
             if text.startswith("]", position):
-                return
+                rest = text[position + 1 :] + "".join(utf8.decode(part) for part in parts)
+                return _parse_rest(rest.strip())
             try:
                 record, position = decoder.raw_decode(text, position)
             except ValueError:
                 break
             yield record
         text = text[position:]
-    raise Transient("the answer broke off before it was complete")
+    raise Transient(_BROKE_OFF)
+
+
+def _parse_rest(text: str) -> Json:
+    """Read what stands behind a list in an envelope: further members, if any, and the brace at its end."""
+    try:
+        rest = json.loads("{" + text.removeprefix(","))
+    except ValueError as exc:
+        raise Transient(_BROKE_OFF) from exc
+    return cast("Json", rest)
 
 
 def _timeout(idle_s: float) -> urllib3.Timeout:

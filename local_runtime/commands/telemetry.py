@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -17,7 +17,9 @@ from local_runtime.commands.output import (
     json_option,
     url_option,
 )
-from shared.client import Json, iter_records, quote_id
+from shared.api.records import Aggregate
+from shared.api.telemetry import FormatName
+from shared.client import Client, Json, iter_records, quote_id
 
 #: What a record's columns and their width are judged by.
 _LOOK_AHEAD = 1000
@@ -29,30 +31,45 @@ _SAME = ("uuid", "name", "modelname", "device", "cluster")
 @click.command()
 @click.argument("gpu")
 @click.option("--hostname", help="Needed when GPU is a number such as 0.")
-@click.option("--start", metavar="TIME", help="The first time, such as 2024-01-15T10:30:00Z; inclusive.")
+@click.option("--start", metavar="TIME", help="The first time, such as 2024-01-15T10:30:00Z or now-15m.")
 @click.option("--end", metavar="TIME", help="The end, exclusive.")
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many records.")
+@click.option("--fields", metavar="NAMES", help="Only these, such as power_draw,pod; by DCGM's names too.")
+@click.option("--order", type=click.Choice(["asc", "desc"]), help="By time; desc: the newest first.")
+@click.option("--step", metavar="TIME", help="One record for so much time, such as 60s.")
+@click.option("--agg", type=click.Choice(get_args(Aggregate)), help="What a step makes of values; avg.")
+@click.option("--format", "form", type=click.Choice(get_args(FormatName)), help="Print what is answered so.")
 @url_option(QUERY_URL, "the query function")
 @json_option
 def telemetry(
-    *,
-    gpu: str,
-    hostname: str | None,
-    start: str | None,
-    end: str | None,
-    limit: int | None,
-    url: str,
-    as_json: bool,
+    *, gpu: str, url: str, as_json: bool, form: str | None, start: str | None, end: str | None, **asked: Any
 ) -> None:
     """Print the records of GPU (a uuid, or its number with --hostname), ordered by time, as they arrive."""
     path = f"/api/v1/gpus/{quote_id(gpu)}/telemetry"
-    with connect(url).stream(path, hostname=hostname, start_time=start, end_time=end, limit=limit) as parts:
-        if as_json:
-            for part in parts:
-                sys.stdout.buffer.write(part)
-            sys.stdout.buffer.flush()
+    asked |= {"start_time": start, "end_time": end}
+    if form is None and not as_json:
+        _print_records(_iter_pages(connect(url), path, asked))
+        return
+    if form == "parquet" and sys.stdout.isatty():
+        raise click.UsageError(
+            "Parquet is nothing for a terminal: send it into a file, with > records.parquet"
+        )
+    with connect(url).stream(path, format=form, **asked) as parts:
+        for part in parts:
+            sys.stdout.buffer.write(part)
+        sys.stdout.buffer.flush()
+
+
+def _iter_pages(client: Client, path: str, asked: dict[str, Any]) -> Iterator[Json]:
+    """Read records, and go on where an answer has as many as one may have."""
+    cursor, left = None, asked["limit"]
+    while True:
+        with client.stream(path, **{**asked, "limit": left, "cursor": cursor}) as parts:
+            rest = yield from iter_records(parts)
+        cursor = rest.get("next")
+        left = None if left is None else left - rest["count"]
+        if cursor is None or left == 0:
             return
-        _print_records(iter_records(parts))
 
 
 def find_columns(records: list[Json]) -> list[str]:

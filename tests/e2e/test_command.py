@@ -32,6 +32,16 @@ def test_upload_and_ask(pipeline):
     assert pipeline.json("telemetry", "0", "--hostname", "gpu-node-01", *WINDOW) == records
 
 
+def test_records_in_other_formats_fields_and_order(pipeline):
+    assert pipeline.run("upload", SAMPLE, "--wait").returncode == 0
+    chosen = ("--fields", "DCGM_FI_DEV_POWER_USAGE", "--order", "desc")
+    lines = pipeline.run("telemetry", BUSY_GPU, *WINDOW, *chosen, "--format", "csv").stdout.splitlines()
+    assert lines[0] == "timestamp,gpu_id,uuid,hostname,power_draw"
+    assert [line[17:19] for line in lines[1:]] == ["50", "40", "30", "20", "10", "00"]
+    table = pipeline.run("telemetry", BUSY_GPU, *WINDOW, "--step", "1m", "--agg", "max").stdout.splitlines()
+    assert table[-1] == "1 records"
+
+
 def test_tables_hold_the_same(pipeline):
     assert pipeline.run("upload", SAMPLE, "--wait").returncode == 0
     table = pipeline.run("telemetry", BUSY_GPU, *WINDOW).stdout.splitlines()

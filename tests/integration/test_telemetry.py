@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import urllib3
 
+from local_runtime.cli import run
 from shared.records import KEY, LABELS
 from tests.csvs import long, long_row, wide, wide_history, wide_row
 from tests.functions import running
@@ -183,12 +184,14 @@ def test_status_goes_by_the_gpu(fleet):
     stale = ask(fleet.query, "/api/v1/telemetry?limit=10000&status=stale")["data"]
     assert {(r["uuid"], r["timestamp"]) for r in stale} == keys
     assert ask(fleet.query, "/api/v1/telemetry?status=active")["data"] == []
-    store(fleet, wide([wide_row("2024-01-16T10:00:00Z", 0, "node-fresh")]))
+    store(fleet, wide([wide_row("2024-01-16T10:00:00Z", 0, "node-tt")]))
     active = ask(fleet.query, "/api/v1/telemetry?status=active&as_of=latest")["data"]
-    assert {r["uuid"] for r in active} == {"GPU-node-fresh-0"}
+    assert {r["uuid"] for r in active} == {"GPU-node-tt-0"}
     active = ask(fleet.query, "/api/v1/telemetry/latest?status=active&as_of=latest")["data"]
-    assert {r["uuid"] for r in active} == {"GPU-node-fresh-0"}
+    assert {r["uuid"] for r in active} == {"GPU-node-tt-0"}
     path = "/api/v1/telemetry?status=stale&as_of=latest&"
+    stale = {r["uuid"] for r in ask(fleet.query, path + "limit=10000")["data"]}
+    assert stale == {uuid for uuid, _ in keys}
     assert pages(fleet.query, path, 100) == ask(fleet.query, path + "limit=10000")["data"]
 
 
@@ -407,6 +410,14 @@ def test_more_records_than_allowed_come_with_a_cursor(fleet, limited):
     body, headers = fetch(limited, path + "format=ndjson")
     assert len(body.splitlines()) == 15
     assert "cursor=" in headers["Link"]
+
+
+@pytest.mark.parametrize(("limit", "expected"), [((), 40), (("--limit", "31"), 31), (("--limit", "15"), 15)])
+def test_the_command_goes_on_where_an_answer_ends(limited, capsys, limit, expected):
+    assert run(["telemetry", "GPU-node-t-1", "--url", limited.url, *limit]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == f"{expected} records"
+    assert len({line.split()[0] for line in lines[2:-1]}) == expected
 
 
 def test_a_window_that_is_too_long_is_refused(limited):

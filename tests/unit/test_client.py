@@ -21,10 +21,22 @@ RECORDS = st.lists(st.dictionaries(st.text(), st.none() | st.integers() | st.tex
 @given(RECORDS, st.integers(min_value=1, max_value=40), st.booleans())
 def test_records_are_the_same_however_the_answer_is_cut(records, size, spaces):
     separators = None if spaces else (",", ":")
-    envelope = {"success": True, "data": records, "count": len(records)}
+    envelope = {"success": True, "data": records, "count": len(records), "next": "x]}"}
     answer = json.dumps(envelope, ensure_ascii=False, separators=separators).encode("utf-8", "surrogatepass")
     parts = (answer[i : i + size] for i in range(0, len(answer), size))
-    assert list(iter_records(parts)) == records
+    found, rest = [], {}
+
+    def read():
+        rest.update((yield from iter_records(parts)))
+
+    found.extend(read())
+    assert (found, rest) == (records, {"count": len(records), "next": "x]}"})
+
+
+@pytest.mark.parametrize("end", ["", ",", ',"count":2', ',"count":2,"next":nu'])
+def test_an_answer_without_its_end_is_no_answer(end):
+    with pytest.raises(Transient, match="broke off"):
+        list(iter_records(iter([b'{"data":[{},{}]' + end.encode()])))
 
 
 def test_an_answer_that_breaks_off_is_no_answer():

@@ -6,7 +6,7 @@ import itertools
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from functions.query.columns import ColumnCame, choose_columns, iter_complete, stored_columns
@@ -74,6 +74,7 @@ def after(rows, place, *, descending):
     return [r for r in rows if (r < key if descending else r > key)]
 
 
+EVEN = {("a", ms) for ms in range(0, 60, 3)}
 ROWS = st.sets(st.tuples(st.sampled_from(["a", "b", "c"]), st.integers(0, 60)), max_size=60)
 
 
@@ -85,6 +86,8 @@ ROWS = st.sets(st.tuples(st.sampled_from(["a", "b", "c"]), st.integers(0, 60)), 
     seconds=st.integers(0, 12),
     descending=st.booleans(),
 )
+@example(rows=EVEN, size=7, group_ms=13, limit=9, seconds=0, descending=True)
+@example(rows=EVEN, size=7, group_ms=13, limit=9, seconds=0, descending=False)
 def test_pages_are_the_whole_wherever_they_are_cut(rows, size, group_ms, limit, seconds, descending):
     def shape(parts):
         if group_ms is None:
