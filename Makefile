@@ -62,8 +62,8 @@ run-collect: deps ## Run the collect function alone on PORT (8082) against ETCD_
 run-query: deps ## Run the query function alone on PORT (8080) against ETCD_ENDPOINTS
 	PORT=$${PORT:-8080} exec $(BIN)/functions-framework --source functions/query/main.py --target query --host 127.0.0.1
 
-test: deps-dev ## Run all tests (under 5 minutes)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: deps-dev ## Run all tests, a file per core at a time (under 5 minutes)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
 test-unit: deps-dev ## Run the tests that need nothing but Python
 	$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)

@@ -253,6 +253,6 @@ def test_what_is_broken_within_is_not_told(etcd, etcd_endpoint, prefix, keys, tm
             log = query.log.read_text()
             assert f"not an index key: '{keys.index_prefix}20240115/nonsense/GPU-secret'" in log
             assert headers["X-Request-Id"] in log
-        status, body, _ = query.call("POST", "/graphql", json={"query": "{ gpus { uuid } }"})
+        status, body, _ = query.call("POST", "/graphql", json={"query": "{ hosts { hostname } }"})
         assert (status, body["error"]["code"]) == (500, "corrupt")
         assert "GPU-secret" not in json.dumps(body)
