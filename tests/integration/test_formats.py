@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import urllib3
 
+from shared.records import KEY, LABELS
 from tests.csvs import long, long_row, wide_history
 from tests.functions import running
 from tests.integration.asking import ask, fetch, store

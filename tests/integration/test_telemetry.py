@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from shared.records import KEY, LABELS
 from tests.csvs import wide, wide_history, wide_row
 from tests.functions import running
 from tests.integration.asking import ask, fetch, pages, store
@@ -133,9 +132,6 @@ def test_status_goes_by_the_gpu(fleet):
 
 
 # -- formats
-
-
-TEXTS = {*KEY, *LABELS}
 
 
 # -- steps
