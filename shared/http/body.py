@@ -47,8 +47,8 @@ def read_body(request: Request, size: int) -> bytes:
 
 def drain(request: Request) -> bool:
     """Read what is left of the body, up to a bound; tells whether that was all."""
-    if request.method in ("GET", "HEAD", "OPTIONS") and not request.content_length:
-        return True
+    if not request.content_length and "Transfer-Encoding" not in request.headers:
+        return True  # it has none, whatever its method
     left = MAX_DRAINED_BYTES
     try:
         while left > 0:

@@ -168,7 +168,7 @@ def _explain(request: Request, exc: PipelineError | HTTPException) -> Response:
 
 def _drain(request: Request, response: Response) -> None:
     """Read what is left of the body, so that the client gets to read the answer."""
-    if request.method == "HEAD" or response.is_streamed or drain(request):
+    if response.is_streamed or drain(request):
         return
     # functions-framework would read the rest into memory before a plain answer: stream this one.
     body = response.get_data()
