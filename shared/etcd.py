@@ -369,6 +369,8 @@ class Watch:
             try:
                 # The request stream stays open until a None ends it: closing it would end the watch.
                 self._call = self._stub.Watch(iter(requests.get, None))
+                if self._closed.is_set():  # just now: `close` did not see this call
+                    return
                 yield from self._events()
             except grpc.RpcError as exc:
                 if not self._closed.is_set():

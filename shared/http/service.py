@@ -20,7 +20,7 @@ from shared.errors import Corrupt, InvalidInput, MethodNotAllowed, NotFound, Pip
 from shared.etcd import Etcd
 from shared.http.access import Access
 from shared.http.answers import error_response, json_response
-from shared.http.body import drain
+from shared.http.body import drain, limit_patience
 from shared.http.compress import compress
 from shared.http.cors import Cors
 from shared.http.counts import Counts
@@ -74,6 +74,7 @@ class Service:
 
     def _serve(self, request: Request, answer: Callable[[Request, Exchange], Response]) -> Response:
         exchange = Exchange(request, self._counts)
+        limit_patience(request)
         try:
             response = answer(request, exchange)
         except (PipelineError, HTTPException) as exc:
@@ -167,7 +168,7 @@ def _explain(request: Request, exc: PipelineError | HTTPException) -> Response:
 
 def _drain(request: Request, response: Response) -> None:
     """Read what is left of the body, so that the client gets to read the answer."""
-    if request.method == "HEAD" or response.is_streamed or drain(request):
+    if response.is_streamed or drain(request):
         return
     # functions-framework would read the rest into memory before a plain answer: stream this one.
     body = response.get_data()

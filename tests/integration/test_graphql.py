@@ -141,6 +141,14 @@ def test_a_query_that_is_not_valid_is_a_400_to_who_knows_its_own_type(filled):
             "give its lists",
         ),
         ("{ fleet {" + " ".join(f"a{n}: summary {{ __typename }}" for n in range(21)) + "} }", "smaller"),
+        (
+            "{ fleet { ...F } } fragment F on Fleet {"
+            + " ".join(f"a{n}: summary {{ __typename }}" for n in range(21))
+            + "}",
+            "smaller",
+        ),
+        ("{ gpus(limit: " + "9" * 5000 + ") { count } }", "smaller"),
+        ("query($n: Long = " + "9" * 5000 + ") { gpus(limit: $n) { count } }", "smaller"),
         ("{ a" + "{ a" * 9 + "}" * 10, "levels deep"),
         ("{ gpus { ...A } } fragment A on Gpu { ...A }", "levels deep"),
     ],
@@ -149,6 +157,30 @@ def test_what_costs_too_much_is_refused(filled, query, said):
     status, answer = ask(filled, query)
     assert status == 413
     assert said in answer["error"]["message"]
+
+
+def test_fragments_that_spread_each_other_often_are_measured_at_once(filled):
+    spread = " ".join(f"fragment F{n} on Query {{ {f'...F{n + 1} ' * 120} }}" for n in range(6))
+    assert data_of(filled, "{ ...F0 } " + spread + " fragment F6 on Query { __typename }") == {
+        "__typename": "Query"
+    }
+
+
+@pytest.mark.parametrize("value", [True, "5", 2.5, -5, 0, 10**18])
+def test_a_variable_that_is_no_limit_is_a_mistake_of_the_query(filled, value):
+    query = "query($n: Long) { hosts { gpus(limit: 1) { count } } telemetry(limit: $n) { count } }"
+    status, answer = ask(filled, query, n=value)
+    assert status in (200, 413)
+    if status == 200:
+        assert "expected a whole number" in answer["errors"][0]["message"]
+
+
+def test_a_limit_that_is_null_is_the_one_that_is_counted(filled):
+    for query in (
+        "{ telemetry(limit: null) { count } }",
+        "query($n: Long) { telemetry(limit: $n) { count } }",
+    ):
+        assert data_of(filled, query, n=None)["telemetry"]["count"] > 0
 
 
 def test_a_body_that_is_no_query(filled):

@@ -10,6 +10,7 @@ import socket
 import pytest
 
 from shared.etcd import Put
+from shared.http.body import MAX_DRAINED_BYTES
 from tests.functions import running
 from tests.integration.tokens import TOKENS, bearer, write_tokens
 from tests.waiting import wait_until
@@ -234,6 +235,22 @@ def test_nonsense_is_refused_and_told_nothing(pipeline, nonsense, name):
     assert len(body) < 5000
     assert function.get("/health")[0] == 200
     assert '"action": "crash"' not in function.log.read_text()
+
+
+@pytest.mark.parametrize("how", ["HEAD", "GET"])
+def test_a_body_that_nobody_wants_is_not_kept(etcd_endpoint, tmp_path, how):
+    """Whoever may send what he likes where nothing is read: also to /health, and without a token."""
+    megabyte, most = b"x" * 1024 * 1024, MAX_DRAINED_BYTES // 1024**2
+    kind = {"HEAD": "Content-Length: 99999999999", "GET": "Transfer-Encoding: chunked"}[how]
+    piece = megabyte if how == "HEAD" else b"100000\r\n" + megabyte + b"\r\n"
+    with running("query", tmp_path, etcd=etcd_endpoint, prefix="/test-of-bodies") as query:
+        port = int(query.url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as s:
+            s.sendall(f"{how} /health HTTP/1.1\r\n{LOCAL}{kind}\r\n\r\n".encode())
+            with pytest.raises(OSError):  # noqa: PT011  (a reset, or a broken pipe)
+                for _ in range(4 * most):
+                    s.sendall(piece)
+        assert query.get("/health")[0] == 200
 
 
 def test_what_is_broken_within_is_not_told(etcd, etcd_endpoint, prefix, keys, tmp_path):

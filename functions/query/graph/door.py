@@ -91,8 +91,12 @@ def _wrong(errors: Sequence[Any], own: str | None) -> Response:
 
 
 def _respond(data: Any, errors: Sequence[Any], own: str | None) -> Response:
+    from graphql import GraphQLError  # noqa: PLC0415
+
     for error in errors:
         cause = error.original_error
+        if isinstance(cause, GraphQLError):  # a variable that is none: the query is wrong, not we
+            continue
         # An outage is never an answer with holes; and what is wrong with us is not told to others.
         ours = not isinstance(cause, PipelineError) or status_of(type(cause)) >= 500  # noqa: PLR2004
         if cause is not None and ours:

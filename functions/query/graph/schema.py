@@ -76,6 +76,8 @@ class Question:
 
     def resolve(self, above: Any, info: GraphQLResolveInfo[Any], **given: Any) -> Any:
         """Ask the endpoint."""
+        # Null is as good as nothing; numbers as texts, as REST has them: so they are held against its bounds.
+        given = {name: _as_text(value) for name, value in given.items() if value is not None}
         if self.own is not None:
             name, member = self.own
             if above[member] is None:
@@ -97,6 +99,10 @@ class Question:
         """List the fields of records that the query selects; none where it may be any."""
         names = _names_of(info.field_nodes, info, below="data" if self.paged else None)
         return [] if "other" in names else sorted(names & {*FIELDS, *LABELS})
+
+
+def _as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _names_of(nodes: Sequence[FieldNode], info: GraphQLResolveInfo[Any], below: str | None) -> set[str]:

@@ -1,0 +1,45 @@
+"""How long is waited for the body of a request, and for who reads the answer."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from flask import Request
+from werkzeug.exceptions import ClientDisconnected
+from werkzeug.test import EnvironBuilder
+
+from shared.http import body
+
+
+@pytest.fixture
+def connection(monkeypatch):
+    """A client's end, and a request on the other one; nobody waits longer than a moment."""
+    monkeypatch.setattr(body, "PATIENCE_S", 1)
+    client, server = socket.socketpair()
+    with client, server, server.makefile("rb", buffering=0) as stream:
+        environ = EnvironBuilder(method="POST").get_environ()
+        environ |= {"wsgi.input": stream, "CONTENT_LENGTH": "10", "gunicorn.socket": server}
+        yield client, server, Request(environ)
+
+
+def test_a_body_that_stops_coming_is_given_up(connection):
+    client, _, request = connection
+    client.sendall(b"half")
+    body.limit_patience(request)
+    with pytest.raises(ClientDisconnected):
+        while body.read_body(request, 10):
+            pass
+
+
+def test_a_reader_who_takes_nothing_is_given_up(connection):
+    _, server, request = connection
+    body.limit_patience(request)
+    with pytest.raises(BlockingIOError):
+        server.sendall(b"x" * 64 * 1024 * 1024)
+
+
+def test_a_connection_that_is_closed_is_no_trouble(connection):
+    _, server, request = connection
+    server.close()
+    body.limit_patience(request)
