@@ -17,6 +17,8 @@ from functions.query.fleet.xid import SEVERITIES, Severity, explain_xid, grade_x
 from shared.records import chunk
 
 _XID = "xid_error"
+#: Doubles name whole numbers up to here: what is larger is garbage, and no code.
+_MOST_CODE = 2**53
 #: Counters by the name they have in an answer; of the fields of one, the one that rose most counts.
 COUNTERS = {
     "ecc_single_bit": ("ecc_sbe_volatile", "ecc_sbe_aggregate"),
@@ -122,12 +124,13 @@ def _find_xids(changes: pa.Table, values: pa.Table) -> dict[str, list[dict[str, 
         uuid, code = row["uuid"], int(row["value"])
         before = uuid not in known
         known.add(uuid)
-        if code <= 0:
+        if not 0 < code < _MOST_CODE:
             continue
         xid = codes_of[uuid].setdefault(code, _new_xid(code, row["ms"], before=before))
         xid["events"] += not before
     for row in values.filter(pc.greater(values.column("value"), 0)).to_pylist():
-        codes_of[row["uuid"]][int(row["value"])]["last_seen"] = format_ms(row["last_ms"])
+        if 0 < (code := int(row["value"])) < _MOST_CODE:
+            codes_of[row["uuid"]][code]["last_seen"] = format_ms(row["last_ms"])
     return {uuid: list(codes.values()) for uuid, codes in codes_of.items()}
 
 
