@@ -214,6 +214,12 @@ def test_a_number_that_is_no_code_is_no_error():
     assert [(uuid, [x["code"] for x in row["xids"]]) for uuid, row in found.items()] == [("b", [13])]
 
 
+def test_what_can_be_no_xid_is_none():
+    assert errors([("a", 0, 0), ("a", 10, 2.0**64), ("a", 20, 0.5), ("a", 30, 1e300)], "xid_error") == {}
+    [xid] = errors([("a", 0, 0), ("a", 10, 79), ("a", 20, 2.0**64)], "xid_error")["a"]["xids"]
+    assert (xid["code"], xid["last_seen"]) == (79, "1970-01-01T00:00:10Z")
+
+
 def test_severities_are_graded_and_the_worst_counts():
     for severity, codes in {
         "critical": (48, 62, 64, 74, 79, 95, 119, 120),
