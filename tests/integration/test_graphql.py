@@ -97,6 +97,17 @@ def test_telemetry_goes_on_from_its_cursor(filled):
     assert seen == sorted(seen)
 
 
+def test_a_cursor_of_another_window_is_refused_and_one_of_rest_goes_on(filled):
+    query = "query($c: String, $t: String) { telemetry(start_time: $t, limit: 25, cursor: $c) { count next } }"
+    begin = "2024-01-15T10:00:05Z"
+    page = data_of(filled, query, t=begin)["telemetry"]
+    assert data_of(filled, query, t=begin, c=page["next"])["telemetry"]["count"] == 25
+    answer = ask(filled, query, t="2024-01-15T10:00:10Z", c=page["next"])[1]
+    assert "another question" in answer["errors"][0]["message"]
+    body = filled.query.get(f"/api/v1/telemetry?start_time={begin}&limit=25")[1]
+    assert body["next"] == page["next"]
+
+
 def test_the_fleet_is_asked_below_one_field(filled):
     query = '{ fleet { summary(start_time: "2024-01-15T10:00:00Z", end_time: "2024-01-15T11:00:00Z") { __typename } } }'
     assert data_of(filled, query)["fleet"]["summary"]["__typename"]

@@ -55,6 +55,7 @@ _BELOW = {
 }
 #: Arguments that REST has for its own sake.
 _NOT_ARGUMENTS = frozenset({"format", "fields"})
+_TIMES = ("start_time", "end_time")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,9 @@ class Question:
             if selected:
                 given["fields"] = tuple(selected)
         parameters = validate_parameters(self.endpoint, given)
-        request = Request(EnvironBuilder(path=self.endpoint.path).get_environ())
+        # A cursor is of a question whose times it knows as they were written.
+        times = {name: given[name] for name in _TIMES if given.get(name) is not None}
+        request = Request(EnvironBuilder(path=self.endpoint.path, query_string=times).get_environ())
         answer = orjson.loads(self.route.handler(request, parameters).get_data())
         return answer if self.paged else answer["data"]
 
