@@ -43,6 +43,8 @@ VERSION = ("received_at", "upload_id", "number")
 _NOT_METRICS = frozenset(KEY + LABELS + VERSION)
 #: The column that an inventory has beside a record's (shared/store/inventory.py).
 FIRST_SEEN = "@first_seen"
+#: Columns that a summary of GPUs has beside metrics and labels: no metric can be called so.
+FIRST_MS, LAST_MS, STATUS = "@first_ms", "@last_ms", "@status"
 #: Names that an uploaded metric cannot have.
 RESERVED = _NOT_METRICS | {FIRST_SEEN}
 

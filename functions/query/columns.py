@@ -10,7 +10,7 @@ import pyarrow as pa
 from shared.errors import InvalidInput, Transient
 from shared.fields import FIELDS, FIXED_METRICS, find_source
 from shared.ingest.dialect import HEADS
-from shared.records import KEY, LABELS, VERSION
+from shared.records import FIRST_MS, KEY, LABELS, LAST_MS, STATUS, VERSION
 
 #: The columns of every record, after its time.
 KEY_COLUMNS = ("gpu_id", "uuid", "hostname")
@@ -19,7 +19,7 @@ _ALWAYS_KNOWN = frozenset({*KEY, *LABELS, *FIELDS})
 _NOT_FIELDS = frozenset({*KEY, *VERSION})
 _LABEL_OF = {head: column for column, heads in HEADS.items() for head in heads}
 #: Columns that a summary has and no record.
-_OF_SUMMARY = frozenset({"first_ms", "last_ms", "status"})
+_OF_SUMMARY = frozenset({FIRST_MS, LAST_MS, STATUS})
 
 
 def choose_columns(asked: Sequence[str], stored: Callable[[], Collection[str]]) -> tuple[str, ...]:
@@ -36,8 +36,8 @@ def choose_columns(asked: Sequence[str], stored: Callable[[], Collection[str]]) 
     return tuple(dict.fromkeys([*KEY_COLUMNS, *names]))
 
 
-def resolve_field(asked: str, stored: Callable[[], Collection[str]]) -> str:
-    """Find the column that a field stands for, as `choose_columns` does.
+def resolve_field(asked: str, stored: Callable[[], Collection[str]], parameter: str = "fields") -> str:
+    """Find the column that a field stands for, as `choose_columns` does; `parameter` is where it was named.
 
     Raises:
         InvalidInput: There is none; says which one is nearest.
@@ -56,7 +56,7 @@ def resolve_field(asked: str, stored: Callable[[], Collection[str]]) -> str:
     near = difflib.get_close_matches(name, sorted({*_ALWAYS_KNOWN, *there}), 1, 0.0)
     raise InvalidInput(
         f"there is no field {asked[:100]!r}: the nearest is {near[0]!r}; /api/v1/fields lists them",
-        parameter="fields",
+        parameter=parameter,
         nearest=near[0],
     )
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from shared.api.records import FILTERED_LABELS, GpuFilter
-from shared.records import chunk
+from shared.records import STATUS, chunk
 
 
 def label_patterns(wanted: GpuFilter) -> dict[str, str]:
@@ -42,4 +42,4 @@ def _matches(values: pa.Array, pattern: str) -> pa.Array:
 def select_gpus(summary: pa.Table, wanted: GpuFilter) -> pa.Table:
     """Keep the GPUs of a summary with status that are wanted, by their newest labels."""
     table = match_labels(summary, label_patterns(wanted))
-    return table if wanted.status is None else table.filter(pc.equal(table.column("status"), wanted.status))
+    return table if wanted.status is None else table.filter(pc.equal(table.column(STATUS), wanted.status))

@@ -20,7 +20,7 @@ from shared.api import gpus as api
 from shared.errors import NotFound
 from shared.fields import FIELDS
 from shared.http import Route
-from shared.records import FIRST_SEEN, chunk, metric_names
+from shared.records import FIRST_MS, FIRST_SEEN, LAST_MS, STATUS, chunk, metric_names
 
 #: The labels of a GPU, by what its member is called.
 _MEMBERS = {
@@ -29,7 +29,7 @@ _MEMBERS = {
     "hostname": "hostname",
     "name": "modelname",
     "device": "device",
-    "status": "status",
+    "status": STATUS,
     "cluster": "cluster",
     "pod": "pod",
     "namespace": "namespace",
@@ -77,7 +77,7 @@ class GpuRoutes:
         view = self._inventory.view(wanted.as_of)
         uuid = resolve(view.known.summary, wanted.gpu, wanted.hostname)
         [gpu] = view.gpus.filter(pc.equal(view.gpus.column("uuid"), uuid)).to_pylist()
-        depends = ("gpu", view.known.version, gpu["status"], uuid)
+        depends = ("gpu", view.known.version, gpu[STATUS], uuid)
         return self._kept.answer(request, depends, lambda: _render_gpu(view, uuid))
 
     def _list_hosts(self, request: Request, wanted: api.HostFilter) -> Response:
@@ -98,8 +98,8 @@ def _render_gpus(gpus: pa.Table) -> bytes:
     columns = {
         member: chunk(gpus, name) if name in gpus.column_names else None for member, name in _MEMBERS.items()
     }
-    columns["first_seen"] = format_times(chunk(gpus, "first_ms"))
-    columns["last_seen"] = format_times(chunk(gpus, "last_ms"))
+    columns["first_seen"] = format_times(chunk(gpus, FIRST_MS))
+    columns["last_seen"] = format_times(chunk(gpus, LAST_MS))
     return render_objects(columns, gpus.num_rows)
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from functions.query.render import format_times
-from shared.records import chunk
+from shared.records import FIRST_MS, LAST_MS, STATUS, chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,8 @@ def group_gpus(gpus: pa.Table, label: str, others: Sequence[str]) -> list[Group]
     """Group GPUs with status by a label, ordered by it; those without it are in no group."""
     names = [label, *others]
     columns = {n: chunk(gpus, n) if n in gpus.column_names else _missing(gpus) for n in names}
-    columns["active"] = pc.equal(chunk(gpus, "status"), "active").cast(pa.int64())
-    columns |= {name: chunk(gpus, name) for name in ("first_ms", "last_ms")}
+    columns["active"] = pc.equal(chunk(gpus, STATUS), "active").cast(pa.int64())
+    columns |= {"first_ms": chunk(gpus, FIRST_MS), "last_ms": chunk(gpus, LAST_MS)}
     known = pa.table(columns).filter(columns[label].is_valid()).combine_chunks()
     if not known.num_rows:
         return []

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from shared.errors import Conflict, NotFound
-from shared.records import FIRST_SEEN, TEXT, TIMESTAMP, chunk
+from shared.records import FIRST_MS, FIRST_SEEN, LAST_MS, TEXT, TIMESTAMP, chunk
 from shared.store.gpus import Gpus, Known, stale_before_ms, with_status
 from shared.store.read import read_again
 
@@ -21,7 +21,7 @@ _MOST_CANDIDATES = 100
 def _nothing() -> Known:
     """Make what is known of an empty store."""
     inventory = pa.schema({"uuid": TEXT, "timestamp": TIMESTAMP, FIRST_SEEN: pa.int64()})
-    summary = pa.schema({"uuid": pa.string(), "first_ms": pa.int64(), "last_ms": pa.int64()})
+    summary = pa.schema({"uuid": pa.string(), FIRST_MS: pa.int64(), LAST_MS: pa.int64()})
     return Known(inventory.empty_table(), summary.empty_table())
 
 
@@ -36,7 +36,7 @@ class View:
     @cached_property
     def active(self) -> int:
         """How many GPUs are active. Of one version of the store, that tells which ones."""
-        last = self.known.summary.column("last_ms")
+        last = self.known.summary.column(LAST_MS)
         return int(pc.sum(pc.greater_equal(last, self.stale_before_ms)).as_py() or 0)
 
     @property
@@ -77,7 +77,7 @@ class Inventory:
     def reference_ms(self, as_of: str) -> int:
         """Tell what status is measured against, epoch ms: the clock (now) or the newest record (latest)."""
         summary = self.summary() if as_of == "latest" else None
-        return self._now_ms() if summary is None else int(pc.max(summary.column("last_ms")).as_py())
+        return self._now_ms() if summary is None else int(pc.max(summary.column(LAST_MS)).as_py())
 
     def status_at(self, summary: pa.Table, reference_ms: int) -> pa.Table:
         """Add the column `status` to a summary, measured against a time."""

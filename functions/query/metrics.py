@@ -24,7 +24,7 @@ from shared.api.metrics import METRICS
 from shared.fields import COUNTERS, FIELDS, find_dcgm_name
 from shared.http import Route, stream_response
 from shared.http.metrics import CONTENT_TYPE
-from shared.records import chunk, metric_names
+from shared.records import FIRST_MS, LAST_MS, chunk, metric_names
 from shared.store.gpus import Gpus, Known
 from shared.store.inventory import summarise
 from shared.store.read import read_again
@@ -89,7 +89,7 @@ class GpuMetrics:
     def _iter_gpus(self, known: Known) -> Iterator[bytes]:
         prepared = self._prepare(known)
         if prepared.records:
-            for name in metric_names(prepared.newest.drop_columns(["first_ms", "last_ms"])):
+            for name in metric_names(prepared.newest.drop_columns([FIRST_MS, LAST_MS])):
                 yield render_field(name, chunk(prepared.newest, name), prepared.labels)
         yield _render_last_seen(known.summary)
 
@@ -158,7 +158,7 @@ def render_field(name: str, values: pa.Array, labels: pa.Array) -> bytes:
 
 
 def _render_last_seen(summary: pa.Table) -> bytes:
-    seconds = pc.divide(chunk(summary, "last_ms").cast(pa.float64()), 1000.0)
+    seconds = pc.divide(chunk(summary, LAST_MS).cast(pa.float64()), 1000.0)
     text = "time of the newest record of the GPU, active or stale"
     return _render(LAST_SEEN, text, "gauge", seconds, build_labels(summary, _IDENTITY))
 

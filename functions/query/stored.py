@@ -20,12 +20,12 @@ from shared.api.endpoint import Parameters
 from shared.fields import COUNTERS, FIELDS, FIXED_METRICS, LABELS_SAY, find_other_names
 from shared.http import Route
 from shared.ingest.dialect import HEADS
-from shared.records import LABELS, chunk
+from shared.records import FIRST_MS, LABELS, LAST_MS, chunk
 from shared.store.gpus import Known
 from shared.store.segment import SegmentInfo
 
 #: Columns of a summary that are no fields.
-_NOT_FIELDS = frozenset({"uuid", "first_ms", "last_ms"})
+_NOT_FIELDS = frozenset({"uuid", FIRST_MS, LAST_MS})
 
 
 class StoredRoutes:

@@ -21,6 +21,7 @@ from functions.query.records import GpuRecords, Window, find_segments, iter_many
 from shared.api import telemetry as api
 from shared.api.records import GpuFilter
 from shared.http import Route
+from shared.records import FIRST_MS, LAST_MS, STATUS
 from shared.store.gpus import newest_records
 from shared.store.read import Store
 
@@ -91,7 +92,7 @@ class Telemetry:
         store = self._store()
         version = store.version(store.index())
         summary = self._with_status(wanted, question.reference_ms)
-        seen = ([], []) if summary is None else (summary.column("first_ms"), summary.column("last_ms"))
+        seen = ([], []) if summary is None else (summary.column(FIRST_MS), summary.column(LAST_MS))
         self._check_range(question.window, *seen)
         columns = self._columns(wanted.fields, question.form, lambda _: summary)
         etag = name_answer(question.key(), columns, version)
@@ -159,7 +160,7 @@ class Telemetry:
         summary = self._inventory.summary()
         if summary is None or reference_ms is None:
             return summary
-        status = self._inventory.status_at(summary, reference_ms).column("status")
+        status = self._inventory.status_at(summary, reference_ms).column(STATUS)
         return summary.filter(pc.equal(status, wanted.status))
 
     def _columns(
@@ -194,7 +195,7 @@ def _complete(
 def _seen_within(summary: pa.Table, window: Window) -> list[str]:
     """List the GPUs that may have records in a window: those whose records do not all lie outside."""
     low, high = window.start_ms, window.end_ms
-    first_ms, last_ms = summary.column("first_ms"), summary.column("last_ms")
+    first_ms, last_ms = summary.column(FIRST_MS), summary.column(LAST_MS)
     keep = pc.and_(
         pc.greater_equal(last_ms, -(2**62) if low is None else low),
         pc.less(first_ms, 2**62 if high is None else high),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from shared.records import TIMESTAMP
+from shared.records import FIRST_MS, LAST_MS, STATUS, TIMESTAMP
 from shared.store.inventory import merge_inventories, summarise, take_inventory
 from shared.store.read import Cache, Store
 from shared.store.segment import SegmentInfo
@@ -119,21 +119,21 @@ class Gpus:
 
 def newest_records(summary: pa.Table) -> pa.Table:
     """Turn a summary into one record per GPU, at its last time."""
-    times = summary.column("last_ms").cast(TIMESTAMP)
-    return summary.drop_columns(["first_ms", "last_ms"]).append_column("timestamp", times)
+    times = summary.column(LAST_MS).cast(TIMESTAMP)
+    return summary.drop_columns([FIRST_MS, LAST_MS]).append_column("timestamp", times)
 
 
 def with_status(summary: pa.Table, now_ms: int | None, stale_after_s: float) -> pa.Table:
-    """Add a column `status`: stale where the last record is older than allowed, else active.
+    """Add a column STATUS: stale where the last record is older than allowed, else active.
 
     Measured against a time, or against the newest record of all where that is None.
     """
     before_ms = stale_before_ms(summary, now_ms, stale_after_s)
-    stale = pc.less(summary.column("last_ms"), before_ms)
-    return summary.append_column("status", pc.if_else(stale, "stale", "active"))
+    stale = pc.less(summary.column(LAST_MS), before_ms)
+    return summary.append_column(STATUS, pc.if_else(stale, "stale", "active"))
 
 
 def stale_before_ms(summary: pa.Table, now_ms: int | None, stale_after_s: float) -> int:
     """Find the time, epoch ms, before which a last record makes a GPU stale, as for `with_status`."""
-    reference = (pc.max(summary.column("last_ms")).as_py() or 0) if now_ms is None else now_ms
+    reference = (pc.max(summary.column(LAST_MS)).as_py() or 0) if now_ms is None else now_ms
     return int(reference - stale_after_s * 1000)

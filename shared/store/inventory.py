@@ -14,7 +14,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from shared.records import FIRST_SEEN, KEY, VERSION, chunk, concat, last_by_key, newest_of_each
+from shared.records import (
+    FIRST_MS,
+    FIRST_SEEN,
+    KEY,
+    LAST_MS,
+    VERSION,
+    chunk,
+    concat,
+    last_by_key,
+    newest_of_each,
+)
 from shared.store.segment import decode, encode
 
 
@@ -52,7 +62,7 @@ def decode_inventory(payload: bytes) -> pa.Table:
 
 
 def summarise(inventory: pa.Table) -> pa.Table:
-    """Make one row per GPU, in order of uuid: uuid, first_ms, last_ms, and the newest value of each field."""
+    """Make one row per GPU, in order of uuid: uuid, FIRST_MS, LAST_MS, and the newest value of each field."""
     uuids = chunk(inventory, "uuid")
     fields: dict[str, Any] = {
         name: chunk(inventory, name)
@@ -61,8 +71,8 @@ def summarise(inventory: pa.Table) -> pa.Table:
     }
     columns = {
         "uuid": uuids,
-        "first_ms": chunk(inventory, FIRST_SEEN),
-        "last_ms": chunk(inventory, "timestamp").cast(pa.int64()),
+        FIRST_MS: chunk(inventory, FIRST_SEEN),
+        LAST_MS: chunk(inventory, "timestamp").cast(pa.int64()),
         **fields,
     }
     table = last_by_key(columns, uuids.indices)

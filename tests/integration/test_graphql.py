@@ -98,7 +98,9 @@ def test_telemetry_goes_on_from_its_cursor(filled):
 
 
 def test_a_cursor_of_another_window_is_refused_and_one_of_rest_goes_on(filled):
-    query = "query($c: String, $t: String) { telemetry(start_time: $t, limit: 25, cursor: $c) { count next } }"
+    query = (
+        "query($c: String, $t: String) { telemetry(start_time: $t, limit: 25, cursor: $c) { count next } }"
+    )
     begin = "2024-01-15T10:00:05Z"
     page = data_of(filled, query, t=begin)["telemetry"]
     assert data_of(filled, query, t=begin, c=page["next"])["telemetry"]["count"] == 25

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
@@ -302,3 +303,25 @@ def test_without_etcd_nothing_is_said_to_be_empty(prefix, tmp_path):
         for path in (*ROUTES, "/api/v1/gpus/GPU-1", "/api/v1/hosts/h/gpus"):
             status, body, etag = get(query, path, '"any"')
             assert (status, body["error"]["code"], etag) == (503, "unavailable", None)
+
+
+def test_metrics_called_as_columns_of_a_summary_are_metrics(etcd_endpoint, tmp_path):
+    names = ("status", "first_ms", "last_ms", "board", "active")
+    body = f"timestamp,uuid,hostname,{','.join(names)}\n2024-01-15T10:30:00Z,GPU-n,node-n,1,2,3,4,5\n"
+    where = {"etcd": etcd_endpoint, "prefix": f"/test-{secrets.token_hex(6)}"}
+    with (
+        running("upload", tmp_path, **where) as upload,
+        running("collect", tmp_path, **where) as collect,
+        running("query", tmp_path, **where) as query,
+    ):
+        assert upload.upload(body.encode())[0] == 200
+        assert collect.call("POST", "/collect")[0] == 200
+        [gpu] = data_of(query, "/api/v1/gpus?status=stale")
+        assert (gpu["status"], gpu["last_seen"]) == ("stale", "2024-01-15T10:30:00Z")
+        latest = data_of(query, "/api/v1/gpus/GPU-n")["latest"]
+        assert {name: latest[name]["value"] for name in names} == dict(zip(names, range(1, 6), strict=True))
+        assert set(names) <= {f["name"] for f in data_of(query, "/api/v1/fields")}
+        for path in ("hosts", "clusters", "telemetry?status=stale", "telemetry/latest?format=csv"):
+            assert query.get(f"/api/v1/{path}")[0] == 200, path
+        for path in ("summary", "missing", "top?field=status", "top?field=first_ms"):
+            assert query.get(f"/api/v1/fleet/{path}")[0] == 200, path

@@ -97,7 +97,7 @@ def test_gpus_read_no_segment_that_was_folded(pipeline):
         pipeline.etcd.txn([], [Delete(pipeline.keys.segment(segment.id))])
     found = {g["uuid"]: g for g in Gpus(Store(pipeline.etcd, pipeline.keys)).read().to_pylist()}
     assert set(found) == {"GPU-a", "GPU-0", "GPU-1", "GPU-2"}
-    expected = {"first_ms": 0, "last_ms": 2000, "hostname": "h2", "power_draw": 2.0}
+    expected = {"@first_ms": 0, "@last_ms": 2000, "hostname": "h2", "power_draw": 2.0}
     assert found["GPU-a"].items() >= expected.items()
 
 

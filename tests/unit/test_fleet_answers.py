@@ -332,8 +332,9 @@ def test_an_unknown_field_names_the_nearest_and_a_label_is_no_number():
     stored = pa.table({"uuid": ["a"], "my_own": [1.0], "pod": ["x"]})
     assert find_field("power_draw", stored) == find_field("DCGM_FI_DEV_POWER_USAGE", stored) == "power_draw"
     assert find_field("my_own", stored) == "my_own"
-    with pytest.raises(InvalidInput, match="power_draw"):
+    with pytest.raises(InvalidInput, match="power_draw") as caught:
         find_field("power_drawn", stored)
+    assert caught.value.details["parameter"] == "field"
     for label in ("pod", "uuid", "timestamp", "hostname"):
         with pytest.raises(InvalidInput, match="no number"):
             find_field(label, stored)

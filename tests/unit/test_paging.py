@@ -180,7 +180,7 @@ def test_an_unknown_name_is_refused_with_the_nearest(asked):
 
 def test_stored_columns_are_those_with_a_value_in_the_order_of_records():
     summary = pa.table({
-        "uuid": ["a"], "first_ms": [1], "last_ms": [2], "status": ["stale"], "pod": ["p"], "cluster": ["c"],
+        "uuid": ["a"], "@first_ms": [1], "@last_ms": [2], "@status": ["stale"], "pod": ["p"], "cluster": ["c"],
         "zeta": [1.0], "alpha": [2.0], "nothing": pa.array([None], pa.float64()), "temperature": [1.0],
     })  # fmt: skip
     columns = stored_columns(summary)

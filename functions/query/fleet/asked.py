@@ -17,7 +17,7 @@ from functions.query.fleet.window import FleetWindow
 from functions.query.records import Window
 from shared.api.fleet import FleetWanted
 from shared.api.records import FILTERED_LABELS
-from shared.records import chunk
+from shared.records import FIRST_MS, LAST_MS, chunk
 from shared.store.gpus import with_status
 
 #: The labels that say which GPU it is, by their names in an answer.
@@ -103,13 +103,14 @@ class Asked:
 
     def first_seen(self) -> dict[str, int]:
         """Tell when each GPU was first heard of, epoch ms."""
-        names = ("uuid", "first_ms")
+        names = ("uuid", FIRST_MS)
         return dict(zip(*(self._everybody.column(n).to_pylist() for n in names), strict=True))
 
     def known_rows(self) -> list[dict[str, Any]]:
         """List the GPUs that are known, with the board each is on."""
         names = [n for n in ("hostname", "gpu_id", "modelname") if n in self.known.column_names]
-        table = self.known.select(["uuid", "first_ms", "last_ms", *names])
+        table = self.known.select(["uuid", FIRST_MS, LAST_MS, *names])
+        table = table.rename_columns(["uuid", "first_ms", "last_ms", *names])
         return list(table.append_column("board", boards(chunk(table, "uuid"))).to_pylist())
 
 

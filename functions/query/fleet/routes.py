@@ -18,6 +18,7 @@ from shared.api import fleet as api
 from shared.api.endpoint import Endpoint
 from shared.expected import ExpectedGpus
 from shared.http import Route
+from shared.records import LAST_MS
 from shared.store.read import Store
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Fleet:
 
     def _respond(self, endpoint: Endpoint, request: Request, wanted: api.FleetWanted) -> Response:
         known = self._inventory.view("now").known
-        newest = pc.max(known.summary.column("last_ms")).as_py()
+        newest = pc.max(known.summary.column(LAST_MS)).as_py()
         window = choose_window(wanted.start_time, wanted.end_time, self._now_ms(), newest)
         self._limits.check_range(window.start_ms, window.end_ms)
 

@@ -26,10 +26,7 @@ def find_field(asked: str, summary: pa.Table) -> str:
     Raises:
         InvalidInput: There is no such field, or it is no number.
     """
-    try:
-        field = resolve_field(asked, lambda: stored_columns(summary))
-    except InvalidInput as exc:
-        raise InvalidInput(exc.message, **{**exc.details, "parameter": "field"}) from exc
+    field = resolve_field(asked, lambda: stored_columns(summary), "field")
     if field in {*KEY, *LABELS}:
         raise InvalidInput(f"field={asked!r} is no number: GPUs are ranked by a metric", parameter="field")
     return field

@@ -58,7 +58,6 @@ def spread(bins: pa.Table) -> dict[str | None, dict[str, float]]:
     totals = group(rows, "name", [("count", "sum"), ("sum", "sum"), ("max", "max")])
     totals = renamed(totals, ("count", "sum", "max"))
     # The highest value of a bin stands for all in it.
-    # The highest value of a bin stands for all in it.
     p95 = quantile(chunk(rows, "name"), chunk(rows, "max"), chunk(rows, "count"), 0.95)
     words = names.dictionary.to_pylist()
     found = dict(zip(p95.column("group").to_pylist(), p95.column("value").to_pylist(), strict=True))
