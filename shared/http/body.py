@@ -1,33 +1,12 @@
-"""The body of a request: read as it comes, or to its end where nobody wants it; and how long that is waited for."""
+"""The body of a request: read as it comes, or to its end where nobody wants it."""
 
 from __future__ import annotations
-
-import contextlib
-import socket
-import struct
 
 from flask import Request
 from werkzeug.exceptions import ClientDisconnected, HTTPException
 
 #: A body that nobody wants is read to its end up to this size, so that the client gets to read the answer.
 MAX_DRAINED_BYTES = 64 * 1024 * 1024
-
-#: Seconds without a byte, either way, after which a client is given up.
-PATIENCE_S = 60
-
-
-def limit_patience(request: Request) -> None:
-    """Have a connection fail where nothing moves on it for long: each holds a thread, and they are few.
-
-    By the kernel's timeouts, which begin anew with each byte that moves: Python's own would end a long answer
-    on a slow line, too.
-    """
-    connection = request.environ.get("gunicorn.socket")
-    if connection is None:
-        return
-    with contextlib.suppress(OSError):  # it is closed already
-        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            connection.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", PATIENCE_S, 0))
 
 
 def read_body(request: Request, size: int) -> bytes:

@@ -13,6 +13,7 @@ from flask import Request, Response
 
 from shared.api.endpoint import Endpoint
 from shared.http.access import Caller
+from shared.http.connection import break_off
 from shared.http.counts import Counts
 from shared.logs import request_id
 
@@ -32,6 +33,7 @@ class Exchange:
     def __init__(self, request: Request, counts: Counts) -> None:
         """Begin: whatever this thread logs from now on carries the id of the request."""
         self._began_s = time.perf_counter()
+        self._request = request
         self._counts = counts
         self._method = request.method if request.method in _METHODS else "other"
         self.endpoint: Endpoint | None = None
@@ -48,6 +50,8 @@ class Exchange:
             parts = cast("Iterable[bytes]", response.response)
 
             def end(size: int, problem: str, *, is_ours: bool) -> None:
+                if is_ours:
+                    break_off(self._request)
                 self._end(status, size, problem, logging.WARNING if is_ours else logging.INFO)
 
             response.response = Measured(parts, end, is_read=is_read)

@@ -20,8 +20,9 @@ from shared.errors import Corrupt, InvalidInput, MethodNotAllowed, NotFound, Pip
 from shared.etcd import Etcd
 from shared.http.access import Access
 from shared.http.answers import error_response, json_response
-from shared.http.body import drain, limit_patience
+from shared.http.body import drain
 from shared.http.compress import compress
+from shared.http.connection import limit_patience
 from shared.http.cors import Cors
 from shared.http.counts import Counts
 from shared.http.exchange import Exchange

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 
 import pytest
 from flask import Request, Response
@@ -60,6 +61,27 @@ def test_one_that_breaks_off_is_worth_attention(caplog):
     [record] = caplog.records
     assert (record.levelname, record.bytes) == ("WARNING", 3)
     assert record.getMessage().endswith("broke off: Transient: etcd is away")
+
+
+@pytest.mark.parametrize("protocol", ["HTTP/1.0", "HTTP/1.1"])
+def test_one_that_breaks_off_is_never_taken_for_whole(protocol):
+    """In HTTP/1.0 the end of the connection is that of the answer: it has to be a reset."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        client, (server, _) = socket.create_connection(listening.getsockname()), listening.accept()
+    with client, server:
+        client.settimeout(5)
+        environ = EnvironBuilder().get_environ() | {"gunicorn.socket": server, "SERVER_PROTOCOL": protocol}
+        response = Response(parts(fail=True))
+        Exchange(Request(environ), Counts()).finish(response)
+        with pytest.raises(Transient):
+            list(response.response)
+        response.close()
+        if protocol == "HTTP/1.0":
+            with pytest.raises(ConnectionResetError):
+                client.recv(1)
+        else:
+            server.sendall(b"!")  # its chunks are the server's business
+            assert client.recv(1) == b"!"
 
 
 def test_a_client_that_leaves_is_not_and_what_was_to_come_is_closed(caplog):

@@ -158,9 +158,14 @@ class Session:
                         yield message
                         messages += 1
             except Transient:
-                self._wake.wait(_RETRY_S)
+                self._pause()
             if self._told == told:
                 yield ""
+
+    def _pause(self) -> None:
+        """Wait a moment, or until the client says something, which is looked for next."""
+        self._wake.wait(_RETRY_S)
+        self._wake.clear()
 
     def _check_cursor(self) -> Iterator[str]:
         """Start afresh where the cursor is of another etcd, or of one that was restored since."""
@@ -168,7 +173,14 @@ class Session:
         if self._told <= position:
             return
         # It may also be of another instance that is a moment ahead.
-        if self._told > self._news.now()[1]:
+        while True:
+            try:
+                newest = self._news.now()[1]
+                break
+            except Transient:
+                self._pause()
+                yield ""
+        if self._told > newest:
             yield from self._send(Missed("history", None, self._told, position))
 
     def _send_arrival(self, arrival: Arrival, wanted: Subscription) -> Iterator[str]:
