@@ -26,7 +26,7 @@ from shared.api.endpoint import Parameters
 from shared.errors import InvalidInput
 from shared.http import Route, data_response, stream_response
 from shared.queue import Queue
-from shared.records import collapse, concat
+from shared.records import FIRST_MS, LAST_MS, collapse, concat
 from shared.store.gpus import Gpus
 from shared.store.read import Store, read_again
 from shared.store.segment import SegmentInfo
@@ -202,7 +202,7 @@ class Export:
         summary = read_again(self._gpus().read)
         if summary is None:
             return []
-        names = ("uuid", "first_ms", "last_ms")
+        names = ("uuid", FIRST_MS, LAST_MS)
         columns = [summary.column(name).to_pylist() for name in names]
         rows = -(-sum(s.rows for s in self._store().index().segments) // summary.num_rows)
         return [

@@ -47,6 +47,8 @@ _LABELS = {
 #: What identifies a GPU whose other labels may be out of date.
 _IDENTITY = ("UUID", "gpu", "Hostname", "cluster")
 _OWN_PREFIX = "gpu_telemetry_"
+#: What the names of our own metrics begin with, after the prefix.
+_TAKEN = ("requests_total", "request_duration_seconds", "gpu_last_seen_timestamp_seconds")
 LAST_SEEN = f"{_OWN_PREFIX}gpu_last_seen_timestamp_seconds"
 
 
@@ -145,7 +147,9 @@ def _escape(values: pa.Array) -> pa.Array:
 def render_field(name: str, values: pa.Array, labels: pa.Array) -> bytes:
     """Write one metric of all GPUs, under DCGM's name and in DCGM's unit where it has one."""
     field, dcgm = FIELDS.get(name), find_dcgm_name(name)
-    metric, factor = dcgm or (_OWN_PREFIX + name, 1.0)
+    # A field may be called as a metric of our own is: one name must not be two metrics.
+    own = _OWN_PREFIX + (f"{name}_" if name.startswith(_TAKEN) else name)
+    metric, factor = dcgm or (own, 1.0)
     if factor != 1:
         scaled = pc.multiply(values, 1 / factor)
         whole = pc.round(scaled)

@@ -128,7 +128,9 @@ class Telemetry:
         reference_ms = self._reference_ms(wanted)
         summary = self._with_status(wanted, reference_ms)
         columns = self._columns(wanted.fields, form, lambda _: summary)
-        etag = name_answer(form.name, _filter_of(wanted), reference_ms, columns, version)
+        # Which GPUs have a status follows from what is stored and from how many they are, not from the time.
+        found = 0 if summary is None else summary.num_rows
+        etag = name_answer(form.name, _filter_of(wanted), found, columns, version)
         known = self._answers.find(request, etag)
         if known is not None:
             return known

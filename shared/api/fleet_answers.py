@@ -236,7 +236,7 @@ class Top(GpusAnswer):
 
 
 class Spread(Shape):
-    """How the records of a group spread; p95 is interpolated."""
+    """How the records of a group spread; p95 to 0.1 %, 0.001, 16 MiB or 1 W."""
 
     avg: float
     p95: float

@@ -17,6 +17,8 @@ from shared import clock
 from shared.api.endpoint import Endpoint, Parameters
 from shared.errors import InvalidInput, MethodNotAllowed, NotFound
 
+#: Characters of what was given that an error repeats.
+_SHOWN = 200
 #: Gets the request and the parameters of its endpoint.
 Handler = Callable[[Request, Any], Response]
 
@@ -95,7 +97,7 @@ def parse_parameters(request: Request, endpoint: Endpoint, in_path: Mapping[str,
     for name, values in request.args.lists():
         if name not in known or name in in_path:
             takes = ", ".join(n for n in known if n not in in_path) or "none"
-            raise InvalidInput(f"unknown parameter {name!r}: {endpoint.path} takes {takes}")
+            raise InvalidInput(f"unknown parameter {name[:_SHOWN]!r}: {endpoint.path} takes {takes}")
         if len(values) > 1:
             raise InvalidInput(f"parameter {name!r} is given {len(values)} times: once is enough")
         given[name] = values[0]
@@ -122,4 +124,6 @@ def _explain(exc: ValidationError, given: Mapping[str, Any]) -> InvalidInput:
     name = str(first["loc"][0])
     if first["type"] == "missing":
         return InvalidInput(f"parameter {name!r} is missing", parameter=name)
-    return InvalidInput(f"{name}={given.get(name, '')!r}: {said}", parameter=name)
+    value = given.get(name, "")
+    shown = value[:_SHOWN] if isinstance(value, str) else value
+    return InvalidInput(f"{name}={shown!r}: {said}", parameter=name)

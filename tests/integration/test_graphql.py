@@ -162,6 +162,11 @@ def test_a_query_that_is_not_valid_is_a_400_to_who_knows_its_own_type(filled):
         ),
         ("{ gpus(limit: " + "9" * 5000 + ") { count } }", "smaller"),
         ("query($n: Long = " + "9" * 5000 + ") { gpus(limit: $n) { count } }", "smaller"),
+        (
+            "{ gpus {" + " ".join(f"d{n}: data {{ ...F }}" for n in range(60)) + "} }"
+            " fragment F on Gpu {" + " ".join(f"a{n}: uuid" for n in range(200)) + "}",
+            "smaller limit",
+        ),
         ("{ a" + "{ a" * 9 + "}" * 10, "levels deep"),
         ("{ gpus { ...A } } fragment A on Gpu { ...A }", "levels deep"),
     ],

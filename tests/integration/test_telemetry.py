@@ -193,6 +193,15 @@ def test_what_has_not_changed_is_304(pipeline):
         assert fetch(pipeline.query, path, **{"If-None-Match": tag})[1]["ETag"] != tag
 
 
+def test_the_newest_values_of_active_gpus_keep_their_name_as_time_goes_by(fleet):
+    path = "/api/v1/telemetry/latest?status=stale"
+    _, _, first = fleet.query.call("GET", path)
+    headers = {"If-None-Match": first["ETag"]}
+    assert fleet.query.call("GET", path, headers=headers)[0] == 304
+    other = fleet.query.call("GET", "/api/v1/telemetry/latest?status=active", headers=headers)
+    assert other[0] == 200
+
+
 def test_a_moving_window_has_a_name_of_its_own(fleet):
     path = "/api/v1/gpus/GPU-own/telemetry?start_time=now-9000d"
     tag = fetch(fleet.query, path)[1]["ETag"]

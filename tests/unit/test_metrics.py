@@ -94,6 +94,14 @@ def test_what_dcgm_does_not_have_is_under_our_name():
     assert values(scrape({"uuid": "GPU-1", "queue_length": 3})["gpu_telemetry_queue_length"]) == {"GPU-1": 3}
 
 
+def test_a_field_never_takes_the_name_of_a_metric_of_ours():
+    found = scrape({"uuid": "GPU-a", "gpu_last_seen_timestamp_seconds": 5.0, "requests_total": 7.0})
+    assert values(found["gpu_telemetry_gpu_last_seen_timestamp_seconds_"]) != values(
+        found["gpu_telemetry_gpu_last_seen_timestamp_seconds"]
+    )
+    assert "gpu_telemetry_requests_total_" in found
+
+
 def test_what_is_null_has_no_sample():
     found = scrape({"uuid": "GPU-1", "power_draw": 4}, {"uuid": "GPU-2", "temperature": 5})
     assert values(found["DCGM_FI_DEV_POWER_USAGE"]) == {"GPU-1": 4}

@@ -30,6 +30,8 @@ _LISTS = frozenset({"gpus", "hosts", "telemetry", "latest"})
 #: What a question to the whole fleet counts as: it reads every record of its window.
 _FLEET = 5_000
 _MOST_FRAGMENTS = 100
+#: Values of one object that cost as much as a record: a name can be asked for under any number of others.
+_VALUES = 20
 #: A limit with more digits counts as one with so many: it is refused in any case.
 _MOST_DIGITS = 18
 
@@ -85,9 +87,10 @@ class _Measure:
     def cost(self, selected: SelectionSetNode, depth: int, *, of_fleet: bool = False) -> int:
         if depth > MOST_DEPTH:
             raise LimitExceeded(f"the query is more than {MOST_DEPTH} levels deep", most=MOST_DEPTH)
-        total = 0
+        total = values = 0
         for node in selected.selections:
             if isinstance(node, FieldNode):
+                values += node.selection_set is None
                 total += self._field(node, depth, of_fleet=of_fleet)
             elif isinstance(node, InlineFragmentNode):
                 total += self.cost(node.selection_set, depth + 1, of_fleet=of_fleet)
@@ -95,7 +98,7 @@ class _Measure:
                 total += self._fragment(node.name.value, depth + 1, of_fleet=of_fleet)
             if total > MOST_COST:
                 break
-        return total
+        return total + values // _VALUES
 
     def _fragment(self, name: str, depth: int, *, of_fleet: bool) -> int:
         key = name, depth, of_fleet
