@@ -86,7 +86,7 @@ coverage-html: deps-dev ## The same as a page in htmlcov/
 test-load: deps ## Ingest and freshness at a small size; fails if a row was lost (under 2 minutes)
 	$(BIN)/python -m benchmarks ingest freshness --quick $(BENCH_ARGS)
 
-bench: deps ## Measure everything beside VictoriaMetrics and write docs/benchmarks.md (about 10 minutes)
+bench: deps ## Measure everything beside VictoriaMetrics and write docs/benchmarks.md (about 15 minutes)
 	$(BIN)/python -m benchmarks all --output docs/benchmarks.md $(BENCH_ARGS)
 
 benchmark-queue: deps ## Measure how soon small uploads are queryable at 10,000 rows/s

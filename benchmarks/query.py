@@ -161,7 +161,7 @@ def _timed(ask: Ask, gpu: int) -> float:
 
 def _check(answer: bytes, fleet: Fleet) -> int:
     wanted = min(RECORDS, fleet.instants)
-    if not answer.rstrip().endswith(b'"count":%d}' % wanted):
+    if b'"count":%d,' % wanted not in answer[-200:]:
         raise BenchmarkFailure(f"a query did not answer {wanted} records: it ends with {answer[-60:]!r}")
     return len(answer)
 
