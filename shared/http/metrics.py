@@ -7,31 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
-from typing import Any, Protocol
+from typing import Any
 
 from flask import Request, Response
 
 from shared.api.endpoint import Parameters
 from shared.api.metrics import METRICS
+from shared.http.counts import Count
 from shared.http.route import Route
 
 #: Of the answer: Prometheus' text format.
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-class Counted(Protocol):
-    """Requests of one route, method and status since the process started."""
-
-    route: str
-    method: str
-    status: int
-    #: Requests that took no longer than a bound, in seconds, for each bound in order.
-    within: Sequence[tuple[float, int]]
-    count: int
-    seconds: float
-
-
-def metrics_route(service: str, snapshot: Callable[[], Iterable[Counted]]) -> Route:
+def metrics_route(service: str, snapshot: Callable[[], Iterable[Count]]) -> Route:
     """Build the route of a function that has nothing but itself to tell."""
 
     def answer(_request: Request, _wanted: Parameters) -> Response:
@@ -40,7 +29,7 @@ def metrics_route(service: str, snapshot: Callable[[], Iterable[Counted]]) -> Ro
     return Route(METRICS, answer)
 
 
-def render_own(service: str, counted: Iterable[Counted]) -> bytes:
+def render_own(service: str, counted: Iterable[Count]) -> bytes:
     """Write a function's requests and its process."""
     from prometheus_client import generate_latest  # noqa: PLC0415  (41 ms, and only where it is asked)
 
@@ -48,7 +37,7 @@ def render_own(service: str, counted: Iterable[Counted]) -> bytes:
     return requests + generate_latest(_own_process())
 
 
-def _iter_requests(service: str, counted: Sequence[Counted]) -> Iterator[str]:
+def _iter_requests(service: str, counted: Sequence[Count]) -> Iterator[str]:
     total, duration = "gpu_telemetry_requests_total", "gpu_telemetry_request_duration_seconds"
     labels = [
         f'service="{service}",route="{c.route}",method="{c.method}",status="{c.status}"' for c in counted
