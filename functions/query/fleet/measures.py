@@ -84,8 +84,8 @@ class Spans:
 
 
 @dataclass(frozen=True, slots=True)
-class Stats:
-    """Of each GPU that reported a field: count, sum, min, max, the first and the last value with its time."""
+class OfField:
+    """What measures of one field have in common."""
 
     field: str
     in_any_order: ClassVar[bool] = False
@@ -95,6 +95,11 @@ class Stats:
     def columns(self) -> tuple[str, ...]:
         """The columns that it reads."""
         return (self.field,)
+
+
+@dataclass(frozen=True, slots=True)
+class Stats(OfField):
+    """Of each GPU that reported a field: count, sum, min, max, the first and the last value with its time."""
 
     def take(self, part: pa.Table) -> pa.Table:
         """Take uuid, count, sum, min, max, first, first_ms, last, last_ms."""
@@ -114,17 +119,10 @@ class Stats:
 
 
 @dataclass(frozen=True, slots=True)
-class Values:
+class Values(OfField):
     """Of each GPU and each value of a field: in how many records it was, in which first and last."""
 
-    field: str
     in_any_order: ClassVar[bool] = True
-    by_gpu: ClassVar[bool] = True
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns that it reads."""
-        return (self.field,)
 
     def take(self, part: pa.Table) -> pa.Table:
         """Take uuid, value, count, first_ms, last_ms."""

@@ -7,12 +7,12 @@ merging adds the step from one part's last to the next one's first.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from functions.query.fleet.measures import group, in_time, known, renamed, with_words
+from functions.query.fleet.measures import OfField, group, in_time, known, renamed, with_words
 from shared.records import chunk
 
 #: Steps in time are told apart by so much.
@@ -24,20 +24,11 @@ _GAP_STEPS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Rises:
+class Rises(OfField):
     """Of each GPU that reported a counter: its first and last value, its rise between, and when it rose.
 
     A counter that fell was reset: what it shows then, it has risen by since.
     """
-
-    field: str
-    in_any_order: ClassVar[bool] = False
-    by_gpu: ClassVar[bool] = True
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns that it reads."""
-        return (self.field,)
 
     def take(self, part: pa.Table) -> pa.Table:
         """Take uuid, first, first_ms, last, last_ms, rise, first_rise_ms, last_rise_ms."""
@@ -70,22 +61,13 @@ _RISES = ("first", "first_ms", "last", "last_ms", "rise", "first_rise_ms", "last
 
 
 @dataclass(frozen=True, slots=True)
-class Areas:
+class Areas(OfField):
     """Of each GPU that reported a rate: what it amounts to, value times seconds, by the length of the steps.
 
     A row of `length` STEP_MS is what was taken of steps so long: how many, and their area. A row without a
     length holds the ends of a part. Merging leaves out what are gaps: the steps over LONGEST_STEP_MS, and
     those over five times the GPU's median.
     """
-
-    field: str
-    in_any_order: ClassVar[bool] = False
-    by_gpu: ClassVar[bool] = True
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns that it reads."""
-        return (self.field,)
 
     def take(self, part: pa.Table) -> pa.Table:
         """Take uuid, length, count, area, first, first_ms, last, last_ms."""
@@ -156,17 +138,8 @@ def quantile(groups: pa.Array, values: pa.Array, counts: pa.Array, share: float)
 
 
 @dataclass(frozen=True, slots=True)
-class Changes:
+class Changes(OfField):
     """Of each GPU that reported a field: its first value, and whenever it was another than before."""
-
-    field: str
-    in_any_order: ClassVar[bool] = False
-    by_gpu: ClassVar[bool] = True
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns that it reads."""
-        return (self.field,)
 
     def take(self, part: pa.Table) -> pa.Table:
         """Take uuid, ms, value."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from functions.query.fleet.measures import codes, group, known, label_of, renamed, with_words
+from functions.query.fleet.measures import OfField, codes, group, known, label_of, renamed, with_words
 from shared.records import chunk, text_of
 
 #: What of a field's values is told apart when a quantile is looked for.
@@ -84,20 +84,13 @@ class Bins:
 
 
 @dataclass(frozen=True, slots=True)
-class Ranks:
+class Ranks(OfField):
     """Of each GPU and each value of a field: how many records.
 
     Where these are too many, values of three equal digits are taken together, as the highest of them.
     """
 
-    field: str
     in_any_order: ClassVar[bool] = True
-    by_gpu: ClassVar[bool] = True
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns that it reads."""
-        return (self.field,)
 
     def take(self, part: pa.Table) -> pa.Table:
         """Take uuid, value, count."""
