@@ -11,13 +11,12 @@ from collections.abc import Iterator
 import click
 
 from local_runtime.commands.output import QUERY_URL, connect, format_cell, json_option, url_option
+from local_runtime.commands.telemetry import FIRST, SAME
 from shared.client import Client, Json
 from shared.errors import InvalidInput, PipelineError, Transient
 
 #: Seconds before it is tried again to connect: doubled up to the second.
 _BACKOFF_S = (0.5, 8.0)
-_FIRST = ("timestamp", "hostname", "gpu_id")
-_SAME = ("uuid", "modelname", "device", "cluster")
 
 
 @click.command()
@@ -101,10 +100,10 @@ def show(message: Json, *, as_json: bool) -> None:
 
 def describe(record: Json) -> str:
     """Write a record as a line: when and which GPU, then each field with its name."""
-    where = "  ".join(str(record.get(name) or "-") for name in _FIRST)
+    where = "  ".join(str(record.get(name) or "-") for name in FIRST)
     values = (
         f"{name}={format_cell(value)}"
         for name, value in record.items()
-        if name not in _FIRST and name not in _SAME and value is not None
+        if name not in FIRST and name not in SAME and value is not None
     )
     return f"{where}  {' '.join(values)}"

@@ -23,9 +23,9 @@ from shared.client import Client, Json, iter_records, quote_id
 
 #: What a record's columns and their width are judged by.
 _LOOK_AHEAD = 1000
-_FIRST = ("timestamp", "hostname", "gpu_id")
+FIRST = ("timestamp", "hostname", "gpu_id")
 #: Said once, above the table.
-_SAME = ("uuid", "name", "modelname", "device", "cluster")
+SAME = ("uuid", "name", "modelname", "device", "cluster")
 
 
 @click.command()
@@ -76,8 +76,8 @@ def find_columns(records: list[Json]) -> list[str]:
     """Return the columns worth printing: those with a value in some record, the known ones first."""
     found = {name: None for record in records for name, value in record.items() if value is not None}
     found = {name: None for name in found if not isinstance(records[0].get(name), dict | list)}
-    first = [name for name in _FIRST if name in found]
-    return first + [name for name in found if name not in _FIRST and name not in _SAME]
+    first = [name for name in FIRST if name in found]
+    return first + [name for name in found if name not in FIRST and name not in SAME]
 
 
 def _print_records(records: Iterator[Json]) -> None:
@@ -99,5 +99,5 @@ def _print_records(records: Iterator[Json]) -> None:
 
 
 def _describe(record: Json) -> str:
-    said = [str(record[name]) for name in _SAME if record.get(name)]
+    said = [str(record[name]) for name in SAME if record.get(name)]
     return ", ".join(said)
