@@ -186,15 +186,17 @@ class Autoscaler:
         stable_wanted = math.ceil(stable / self.spec.target_value)
         panic_wanted = math.ceil(panic / self.spec.target_value)
         self._renew_panic(now, is_over=panic_wanted / ready >= self.spec.panic_threshold)
-        desired = self._limit(stable_wanted, ready)
-        reason = f"stable window average {stable:.6g} wants {stable_wanted}"
+        desired, reason = self._limit(stable_wanted, ready, f"stable window average {stable:.6g}")
         if self.panic_since is not None:
-            if (of_panic := self._limit(panic_wanted, ready)) > desired:
-                desired, reason = of_panic, f"panic window average {panic:.6g} wants {panic_wanted}"
-            if desired < self._max_panic_pods:
-                reason = f"it held {self._max_panic_pods} before"
-            self._max_panic_pods = desired = max(desired, self._max_panic_pods)
+            for_panic, reason_for_panic = self._limit(
+                panic_wanted, ready, f"panic window average {panic:.6g}"
+            )
+            if for_panic > desired:
+                desired, reason = for_panic, reason_for_panic
             reason = f"panic: {reason}"
+            if desired < self._max_panic_pods:
+                desired, reason = self._max_panic_pods, f"panic holds {self._max_panic_pods}"
+            self._max_panic_pods = desired
         if self._delay is not None and self.spec.reachable:
             delayed = self._delay.record(now, desired)
             if delayed > desired:
@@ -206,14 +208,19 @@ class Autoscaler:
             reason=reason,
         )
 
-    def _limit(self, wanted: int, ready: int) -> int:
+    def _limit(self, wanted: int, ready: int, load: str) -> tuple[int, str]:
         """Keep what is wanted within the rates, and lift it to the activation scale where any is wanted."""
+        reason = f"{load} wants {wanted}"
         least = math.floor(ready / self.spec.max_scale_down_rate) if self.spec.reachable else 0
         most = math.ceil(self.spec.max_scale_up_rate * ready)
         limited = min(max(wanted, least), most)
-        if self.spec.activation_scale > 1 and wanted > 0:
-            return max(limited, self.spec.activation_scale)
-        return limited
+        if limited > wanted:
+            reason = f"max-scale-down-rate keeps {limited}; {reason}"
+        elif limited < wanted:
+            reason = f"max-scale-up-rate allows {limited}; {reason}"
+        if self.spec.activation_scale > 1 and wanted > 0 and limited < self.spec.activation_scale:
+            return self.spec.activation_scale, f"activation-scale {self.spec.activation_scale}; {reason}"
+        return limited, reason
 
     def _renew_panic(self, now: float, *, is_over: bool) -> None:
         if is_over:

@@ -137,10 +137,10 @@ def _decide_zero(bounds: Bounds, last: Scale, reason: str, now_s: float) -> Scal
     if last.phase is Phase.ACTIVATING:
         if for_s < bounds.activation_timeout_s:
             desired = _clamp(bounds, last.desired)
-            return replace(last, desired=desired, reason=f"held at {desired}: starting for {for_s:.0f} s")
+            return replace(last, desired=desired, reason=f"held at {desired}: starting for {int(for_s)} s")
         reason, last = f"not ready within {bounds.activation_timeout_s:.0f} s", replace(last, desired=0)
     elif last.phase is Phase.ACTIVE and for_s < bounds.stable_window_s:
-        waits = f"active for {for_s:.0f} s of {bounds.stable_window_s:.0f}"
+        waits = f"active for {int(for_s)} s of {bounds.stable_window_s:.0f}"
         return replace(last, desired=1, reason=f"held at 1: {waits}")
     # From here on requests go through the activator, whatever the burst capacity says.
     last = _note_path(_enter(last, Phase.INACTIVE, now_s), now_s, is_in_path=True)
@@ -154,9 +154,9 @@ def _waits_for(bounds: Bounds, last: Scale, now_s: float) -> str:
     inactive_s = now_s - last.phase_since_s
     in_path_s = 0.0 if last.in_path_since_s is None else now_s - last.in_path_since_s
     if inactive_s < bounds.retention_s:
-        return f"kept for {inactive_s:.0f} s of {bounds.retention_s:.0f}"
+        return f"kept for {int(inactive_s)} s of {bounds.retention_s:.0f}"
     if in_path_s < bounds.grace_period_s:
-        return f"activator in the path for {in_path_s:.0f} s of {bounds.grace_period_s:.0f}"
+        return f"activator in the path for {int(in_path_s)} s of {bounds.grace_period_s:.0f}"
     return ""
 
 
