@@ -69,14 +69,14 @@ def build_plan(
     }
     urls = {name: build_url(options.host, port) for name, port in ports.items()}
     timeouts_s = {s.metadata.name: float(s.spec.template.spec.timeout_s) for s in manifests.services}
-    builder = _Builder(options, etcd_endpoints, environment)
+    builder = _Builder(options, etcd_endpoints, environment, manifests)
     sources = tuple(
         builder.build(
             source.metadata.name,
             source.container,
             {
                 "K_SINK": _build_sink_url(source.spec.sink, urls, source.metadata.name),
-                **_metrics_address(source.container, options),
+                **_metrics_address(manifests.environment(source.container), options),
             },
             grace_s=_SOURCE_GRACE_S,
         )
@@ -107,9 +107,9 @@ def _build_function(builder: _Builder, service: Service, host: str, ports: Mappi
     return builder.build(name, service.container, own, address=address, grace_s=_FUNCTION_GRACE_S)
 
 
-def _metrics_address(container: Container, options: Options) -> dict[str, str]:
+def _metrics_address(variables: Mapping[str, str], options: Options) -> dict[str, str]:
     """Have a source that serves metrics serve them where the options say."""
-    if "METRICS_PORT" not in container.environment():
+    if "METRICS_PORT" not in variables:
         return {}
     return {"HOST": options.host, "METRICS_PORT": str(options.metrics_port)}
 
@@ -125,7 +125,10 @@ def _build_sink_url(sink: Sink, urls: Mapping[str, str], source: str) -> str:
 class _Builder:
     """Builds specs that differ in a few things only."""
 
-    def __init__(self, options: Options, etcd_endpoints: str, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, options: Options, etcd_endpoints: str, environment: Mapping[str, str], manifests: Manifests
+    ) -> None:
+        self._manifests = manifests
         self._logs = options.data_dir.absolute() / "logs"
         self._outer = environment
         self._runtime = {
@@ -156,7 +159,7 @@ class _Builder:
         return ChildSpec(
             name=name,
             command=(program, *arguments, *container.args),
-            environment={**container.environment(), **self._outer, **self._runtime, **own},
+            environment={**self._manifests.environment(container), **self._outer, **self._runtime, **own},
             cwd=REPOSITORY,
             log_path=self._logs / f"{name}.log",
             address=address,
