@@ -62,10 +62,12 @@ class Admin:
         return web.json_response({"status": "healthy", **about})
 
     async def _services(self, _request: web.Request) -> web.Response:
-        return web.json_response({
-            "services": self._told.describe_services(),
-            "processes": self._told.describe_processes(),
-        })
+        return web.json_response(
+            {
+                "services": self._told.describe_services(),
+                "processes": self._told.describe_processes(),
+            }
+        )
 
     async def _events(self, _request: web.Request) -> web.Response:
         return web.json_response({"events": self._told.describe_events()})

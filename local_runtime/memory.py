@@ -19,8 +19,8 @@ class MemoryMeter:
     def read_bytes(self, now_s: float) -> int:
         """Return the memory of the tree in bytes, 0 once it is gone.
 
-        Files that are mapped (libraries) do not count where the system tells them apart, as in a cgroup. Pages
-        that a worker still shares with its parent count twice: some 30 MB of a function.
+        Files that are mapped (libraries) do not count where the system tells them apart, as in a cgroup.
+        Pages that a worker still shares with its parent count twice: some 30 MB of a function.
         """
         if now_s - self._looked_s >= _CHILDREN_FOR_S:
             self._looked_s = now_s

@@ -46,7 +46,9 @@ class _Collector:
                 counter.add_metric([service["name"]], service[key])
             yield counter
         memory = GaugeMetricFamily(
-            "gpu_telemetry_runtime_instance_memory_bytes", "memory of an instance", labels=["service", "instance"]
+            "gpu_telemetry_runtime_instance_memory_bytes",
+            "memory of an instance",
+            labels=["service", "instance"],
         )
         for service in self._services:
             for instance in service["instances"]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from local_runtime.activator.server import Activator, Timeouts
+from local_runtime.activator.deadline import Timeouts
+from local_runtime.activator.server import Activator
 from local_runtime.activator.throttle import Limits, Throttle
 from local_runtime.instance import ChildSpec
 from local_runtime.listener import Listener
 from local_runtime.manifests import Service
 from local_runtime.plan import FunctionPlan, Plan
 from local_runtime.revision import Revision, Surroundings
-from local_runtime.supervisor import Supervised, Supervisor
+from local_runtime.supervisor import Member, Supervised, Supervisor
 
 
 class Pipeline:
@@ -33,7 +34,7 @@ class Pipeline:
 
     def build_supervisor(self, on_ready: Callable[[], None]) -> Supervisor:
         """Build what starts, watches and ends all of it."""
-        stages = [self._etcd, self.revisions, self._listeners, self._sources]
+        stages: list[Sequence[Member]] = [self._etcd, self.revisions, self._listeners, self._sources]
         self._supervisor = Supervisor(stages, on_ready)
         for revision in self.revisions:
             revision.wake = self._supervisor.wake
@@ -68,9 +69,7 @@ def _build_revision(function: FunctionPlan, around: Surroundings) -> Revision:
         container_concurrency=service.spec.template.spec.container_concurrency,
         max_scale=service.scaling.max_scale,
     )
-    return Revision(
-        service, function.template, lambda arrived: Throttle(limits, on_arrival=arrived), around
-    )
+    return Revision(service, function.template, lambda arrived: Throttle(limits, on_arrival=arrived), around)
 
 
 def _build_listener(function: FunctionPlan, revision: Revision) -> Listener:

@@ -96,7 +96,7 @@ def build_plan(
             source.container,
             {
                 "K_SINK": _build_sink_url(source.spec.sink, urls, source.metadata.name),
-                **_metrics_address(source.container, options),
+                **_metrics_address(manifests.environment(source.container), options),
             },
             grace_s=_SOURCE_GRACE_S,
         )
@@ -128,9 +128,9 @@ def _build_template(builder: _Builder, service: Service) -> ChildSpec:
     return builder.build(name, service.container, own, grace_s=_FUNCTION_GRACE_S)
 
 
-def _metrics_address(container: Container, options: Options) -> dict[str, str]:
+def _metrics_address(variables: Mapping[str, str], options: Options) -> dict[str, str]:
     """Have a source that serves metrics serve them where the options say."""
-    if "METRICS_PORT" not in container.environment():
+    if "METRICS_PORT" not in variables:
         return {}
     return {"HOST": options.host, "METRICS_PORT": str(options.metrics_port)}
 
@@ -179,12 +179,7 @@ class _Builder:
         return ChildSpec(
             name=name,
             command=(program, *arguments, *container.args),
-            environment={
-                **self._manifests.environment(container),
-                **self._outer,
-                **self._runtime,
-                **own,
-            },
+            environment={**self._manifests.environment(container), **self._outer, **self._runtime, **own},
             cwd=REPOSITORY,
             log_path=self._logs / f"{name}.log",
             grace_s=grace_s,

@@ -1,7 +1,7 @@
 """One instance of a revision: its process, and what becomes of it from its start to its end.
 
-A pod that ends by itself is started again, later and later, as a cluster does; one that is not needed any more
-is drained: no new requests, a quiet period, the requests under way, then SIGTERM.
+A pod that ends by itself is started again, later and later, as a cluster does; one that is not needed any
+more is drained: no new requests, a quiet period, the requests under way, then SIGTERM.
 """
 
 from __future__ import annotations

@@ -58,8 +58,8 @@ def build_url(host: str, port: int) -> str:
 class InstancePorts:
     """Ports for instances, from below those that the kernel takes for outgoing connections, in turn.
 
-    A port of the ephemeral range may become the source of somebody's connection before the instance that it was
-    meant for listens, and of those the activator opens many.
+    A port of the ephemeral range may become the source of somebody's connection before the instance that it
+    was meant for listens, and of those the activator opens many.
     """
 
     def __init__(self) -> None:

@@ -14,6 +14,8 @@ from local_runtime.manifests import Probe
 
 #: As Knative probes until an instance is ready for the first time.
 STARTING_PERIOD_S = 0.05
+#: Kubernetes' pace, where a readiness probe leaves that to Knative.
+_PERIOD_S, _TIMEOUT_S, _FAILURES = 10.0, 1.0, 3
 
 
 class Probing:
@@ -38,7 +40,7 @@ class Probing:
     @property
     def has_failed(self) -> bool:
         """Whether it failed so often in a row that it counts."""
-        return self._failures >= self._probe.failure_threshold
+        return self._failures >= (self._probe.failure_threshold or _FAILURES)
 
     def tick(self, now_s: float) -> None:
         """Take the answer to the last question, and ask again when it is time."""
@@ -47,7 +49,7 @@ class Probing:
                 return
             self._note(is_well=self._task.result())
             self._task = None
-            self._next_s = now_s + (self._probe.period_s if self.has_passed else STARTING_PERIOD_S)
+            self._next_s = now_s + (self._period_s() if self.has_passed else STARTING_PERIOD_S)
         if now_s >= self._next_s:
             self._task = asyncio.ensure_future(self._ask_in_time())
 
@@ -57,9 +59,12 @@ class Probing:
             self._task.cancel()
             self._task = None
 
+    def _period_s(self) -> float:
+        return self._probe.period_s or _PERIOD_S
+
     async def _ask_in_time(self) -> bool:
         try:
-            return await asyncio.wait_for(self._ask(), self._probe.timeout_s)
+            return await asyncio.wait_for(self._ask(), self._probe.timeout_s or _TIMEOUT_S)
         except TimeoutError:
             return False
 
@@ -91,6 +96,7 @@ class ProbeClient:
                 writer.close()
                 return True
             url = f"http://{host}:{port}{probe.http_get.path}"
-            async with self._session.get(url, headers=probe.http_get.headers, allow_redirects=False) as answer:
+            headers = [(header.name, header.value) for header in probe.http_get.http_headers]
+            async with self._session.get(url, headers=headers, allow_redirects=False) as answer:
                 return answer.status < 400  # noqa: PLR2004
         return False

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from local_runtime.activator.throttle import Throttle
+from local_runtime.autoscaler import TICK_S
 from local_runtime.bounds import Scale
 from local_runtime.instance import ChildSpec, Launch
 from local_runtime.journal import Journal
@@ -50,7 +51,10 @@ class Revision:
     """All instances of one service; a member of a stage."""
 
     def __init__(
-        self, service: Service, template: ChildSpec, build: Callable[[Callable[[], None]], Throttle],
+        self,
+        service: Service,
+        template: ChildSpec,
+        build: Callable[[Callable[[], None]], Throttle],
         around: Surroundings,
     ) -> None:
         """Make a revision that has not been started.
@@ -197,15 +201,13 @@ class Revision:
         self.wake()
 
     def _decide(self, now_s: float) -> None:
-        self._decide_at_s = now_s + self._around.cluster.tick_interval_s
+        self._decide_at_s = now_s + TICK_S
         self._want(self.scaler.decide(now_s, self.ready), now_s)
 
     def _want(self, scale: Scale, now_s: float) -> None:
         if scale.desired == self.desired:
             return
-        self._around.journal.add(
-            self.name, "scaled", scale.reason, before=self.desired, after=scale.desired
-        )
+        self._around.journal.add(self.name, "scaled", scale.reason, before=self.desired, after=scale.desired)
         self.desired = scale.desired
         self._reconcile(now_s)
 
@@ -230,9 +232,7 @@ class Revision:
         name = f"{self._revision}-{self._made}"
         address = (LOOPBACK, self._around.ports.take())
         own = {"PORT": str(address[1]), "HOST": LOOPBACK, "K_REVISION": self._revision, "HOSTNAME": name}
-        spec = replace(
-            self._template, environment={**self._template.environment, **own}, address=address
-        )
+        spec = replace(self._template, environment={**self._template.environment, **own}, address=address)
         container = self._service.container
         pod = Pod(
             name,

@@ -1,4 +1,4 @@
-"""How many instances a service should have: its demand, the autoscaler's rules and the bounds, put together."""
+"""How many instances a service should have: its demand, the autoscaler's rules and the bounds together."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ class Scaler:
 
     def __init__(self, service: Service, throttle: Throttle, cluster: ClusterSettings, now_s: float) -> None:
         scaling = service.scaling
-        window_s = scaling.window_s or cluster.stable_window_s
-        panic_percent = scaling.panic_window_percent or cluster.panic_window_percent
         self._bounds = build_bounds(service, cluster)
         self._demand = Demand(
-            throttle, scaling.metric, stable_s=window_s, panic_s=panic_window_s(window_s, panic_percent)
+            throttle,
+            scaling.metric,
+            stable_s=scaling.window_s,
+            panic_s=panic_window_s(scaling.window_s, scaling.panic_window_percent),
         )
         self._autoscaler = Autoscaler(build_spec(service, cluster), 0, now_s)
         self._scale = first_scale(self._bounds, now_s)
@@ -54,9 +55,40 @@ class Scaler:
 
 def build_spec(service: Service, cluster: ClusterSettings) -> AutoscalerSpec:
     """Build what the autoscaler aims at, from a manifest and what holds for the whole cluster."""
-    raise NotImplementedError
+    scaling = service.scaling
+    if scaling.metric == "rps":
+        target, total = resolve_target(
+            0, scaling.target, scaling.target_utilization_percent, cluster.rps_target_default
+        )
+    else:
+        target, total = resolve_target(
+            service.spec.template.spec.container_concurrency,
+            scaling.target,
+            scaling.target_utilization_percent,
+            cluster.concurrency_target_default,
+        )
+    return AutoscalerSpec(
+        target_value=target,
+        total_value=total,
+        target_burst_capacity=scaling.target_burst_capacity,
+        panic_threshold=scaling.panic_threshold_percent / 100.0,
+        max_scale_up_rate=cluster.max_scale_up_rate,
+        max_scale_down_rate=cluster.max_scale_down_rate,
+        stable_window_s=scaling.window_s,
+        scale_down_delay_s=scaling.scale_down_delay_s,
+        activation_scale=scaling.activation_scale,
+    )
 
 
 def build_bounds(service: Service, cluster: ClusterSettings) -> Bounds:
     """Build what bounds the scale."""
-    raise NotImplementedError
+    scaling = service.scaling
+    return Bounds(
+        min_scale=scaling.min_scale,
+        max_scale=scaling.max_scale,
+        initial_scale=scaling.initial_scale,
+        stable_window_s=scaling.window_s,
+        grace_period_s=cluster.scale_to_zero_grace_period_s,
+        retention_s=scaling.retention_s,
+        scale_to_zero=cluster.enable_scale_to_zero,
+    )

@@ -1,7 +1,7 @@
 """Keeps a set of processes running, stage by stage, and stops them in the reverse order.
 
-All of it happens in one asyncio loop. Signal handlers, and whoever has news, only wake the loop. `tick` decides
-and acts, given the time, and never waits; waiting is the loop's business alone.
+All of it happens in one asyncio loop. Signal handlers, and whoever has news, only wake the loop. `tick`
+decides and acts, given the time, and never waits; waiting is the loop's business alone.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ _GENERATOR = REPOSITORY / "samples" / "generate.py"
 Tell = Callable[[str, str], None]
 
 
-class Seconds(click.ParamType):
+class Seconds(click.ParamType[float]):
     """A duration such as 500ms or 30s."""
 
     name = "duration"

@@ -168,9 +168,7 @@ def test_ticks_come_every_second_as_cloud_events(hello, tmp_path):
     wait_until(lambda: events.exists() and len(events.read_text().splitlines()) >= 3, 20)
     told = [json.loads(line) for line in events.read_text().splitlines()]
     assert {event["ce-type"] for event in told} == {"dev.knative.sources.ping"}
-    assert {event["ce-source"] for event in told} == {
-        "/apis/v1/namespaces/default/pingsources/hello-tick"
-    }
+    assert {event["ce-source"] for event in told} == {"/apis/v1/namespaces/default/pingsources/hello-tick"}
     assert len({event["ce-id"] for event in told}) == len(told)
     assert told[0]["k-proxy-request"] == "activator"
 

@@ -47,8 +47,9 @@ def test_only_collect_is_kept_off_the_public_gateway():
 
 
 def test_a_function_has_a_thread_for_each_request_it_is_sent():
-    for service in read_manifests(BASE).services:
-        threads = int(service.container.environment()["THREADS"])
+    manifests = read_manifests(BASE)
+    for service in manifests.services:
+        threads = int(manifests.environment(service.container)["THREADS"])
         assert threads > service.spec.template.spec.container_concurrency
 
 
