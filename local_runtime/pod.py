@@ -100,6 +100,13 @@ class Pod:
         """Requests it works on."""
         return self._throttle.in_flight_of(self.name)
 
+    @property
+    def is_in_trouble(self) -> bool:
+        """Whether it fails its probe, or ended and does not serve again yet."""
+        return self.state in {State.UNREADY, State.BACKOFF} or (
+            self.state is State.STARTING and self.failures > 0
+        )
+
     def start(self, now_s: float) -> None:
         """Start its process."""
         self.state = State.STARTING

@@ -142,8 +142,8 @@ class Revision:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether no instance is waiting to be started once more."""
-        return self.was_ready and not any(pod.state is State.BACKOFF for pod in self._pods)
+        """Whether no instance is in trouble; without instances it is."""
+        return self.was_ready and not any(pod.is_in_trouble for pod in self._pods)
 
     @property
     def restarts(self) -> int:

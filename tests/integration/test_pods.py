@@ -25,7 +25,7 @@ POLITE = (
     "time.sleep(600)"
 )
 STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + LISTEN
-HUNGRY = LISTEN.replace("time.sleep", "x = bytes(200_000_000); y = x.replace(b'0', b'1'); time.sleep", 1)
+HUNGRY = LISTEN.replace("time.sleep", "x = b'x' * 200_000_000; time.sleep", 1)
 
 
 @pytest.fixture
