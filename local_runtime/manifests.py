@@ -123,15 +123,24 @@ class Sink(_Part):
         return self
 
 
+class CloudEventOverrides(_Part):
+    """What a source's events carry besides."""
+
+    #: Extension attributes by name.
+    extensions: dict[str, str] = {}
+
+
 class PingSpec(_Part):
     """The spec of a PingSource."""
 
-    schedule: str
-    timezone: str = "UTC"
-    content_type: Annotated[str, Field(alias="contentType")] = "text/plain"
+    schedule: str = "* * * * *"
+    #: Empty: UTC, or the one the schedule begins with.
+    timezone: str = ""
+    content_type: Annotated[str, Field(alias="contentType")] = ""
     data: str = ""
     data_base64: Annotated[str, Field(alias="dataBase64")] = ""
     sink: Sink
+    ce_overrides: Annotated[CloudEventOverrides, Field(alias="ceOverrides")] = CloudEventOverrides()
 
 
 class PingSource(_Part):
@@ -154,6 +163,7 @@ class ContainerSpec(_Part):
     """The spec of a ContainerSource."""
 
     sink: Sink
+    ce_overrides: Annotated[CloudEventOverrides, Field(alias="ceOverrides")] = CloudEventOverrides()
     template: PodTemplate
 
 
