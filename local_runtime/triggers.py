@@ -5,14 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import random
-import re
 import threading
 import time
-import urllib.parse
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import NoReturn
 
 import urllib3
@@ -20,6 +17,7 @@ import urllib3
 from local_runtime.cron import Schedule, parse_schedule
 from local_runtime.manifests import PingSource
 from shared import clock
+from shared.cloudevents import build_extension_headers, format_time
 from shared.errors import BadConfig
 from shared.tokens import ROLES_OF_SOURCES, TokenFile
 
@@ -33,10 +31,6 @@ MOST_UNDER_WAY = 100
 #: How much longer than the function may take its answer is waited for: "it took too long" is an answer too.
 _ANSWER_MARGIN_S = 5.0
 _JSON = "application/json"
-#: What an event says of itself already: an extension of such a name would say it twice.
-_ATTRIBUTES = frozenset(
-    {"datacontenttype", "dataschema", "id", "source", "specversion", "subject", "time", "type"}
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,23 +80,6 @@ def parse_body(source: PingSource) -> bytes:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
-
-
-def build_extension_headers(extensions: Mapping[str, str]) -> dict[str, str]:
-    """Build the headers of a CloudEvent's extensions, as ceOverrides gives them.
-
-    Raises:
-        ValueError: A name is not one, or is that of an attribute every event has.
-    """
-    headers = {}
-    for name, value in extensions.items():
-        if re.fullmatch("[a-z0-9]+", name) is None:
-            raise ValueError(f"ceOverrides: {name!r}: expected a name of lower-case letters and digits")
-        if name in _ATTRIBUTES:
-            raise ValueError(f"ceOverrides: {name!r} cannot be overridden: it is an attribute of the event")
-        # Printable ASCII stands for itself, all but the space, the quote and the percent sign (CloudEvents).
-        headers[f"ce-{name}"] = urllib.parse.quote(value, safe="!#$&'()*+,/:;<=>?@[\\]^`{|}")
-    return headers
 
 
 def parse_cron(source: PingSource, url: str, *, timeout_s: float) -> Cron:
@@ -203,7 +180,7 @@ class Poster:
         headers = {**cron.headers, "ce-id": str(uuid.uuid4())}
         if self._stopping.wait(random.uniform(0, LONGEST_JITTER_S)):
             return
-        headers["ce-time"] = _format_now()
+        headers["ce-time"] = format_time(clock.now_s())
         attempt, delay_s, outcome = 0, 0.0, ""
         while not self._stopping.wait(delay_s):
             attempt += 1
@@ -233,9 +210,3 @@ class Poster:
         except urllib3.exceptions.HTTPError as exc:
             return None, f"{cron.url} cannot be reached ({type(exc).__name__})"
         return answer.status, f"{cron.url} answered {answer.status}"
-
-
-def _format_now() -> str:
-    return (
-        datetime.fromtimestamp(clock.now_s(), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    )
