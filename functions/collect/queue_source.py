@@ -57,8 +57,17 @@ class QueueSource:
     Everything that touches the dealer runs in the loop's thread: others hand it thunks.
     """
 
-    def __init__(self, queue_: Queue, sink: Sink, poll_interval_s: float) -> None:
+    def __init__(self, queue_: Queue, sink: Sink, poll_interval_s: float, *, stop_s: float = STOP_S) -> None:
+        """Make a source.
+
+        Args:
+            queue_: What is watched.
+            sink: Who is told.
+            poll_interval_s: Seconds between listings, which find what the bell did not tell.
+            stop_s: Seconds for which requests under way are waited for at the end.
+        """
         self._queue = queue_
+        self._stop_s = stop_s
         self._sink = sink
         self._poll_interval_s = poll_interval_s
         self._inbox: queue.SimpleQueue[Thunk] = queue.SimpleQueue()
@@ -69,6 +78,7 @@ class QueueSource:
         self._sent_events, self._failed_events = 0, 0
         self._stopping = threading.Event()
         self._list_at = -float("inf")
+        self._list_failed = False
         self._watch: Watch | None = None
 
     def stop(self) -> None:
@@ -101,7 +111,7 @@ class QueueSource:
         self._wait_for_requests()
 
     def _wait_for_requests(self) -> None:
-        deadline = time.monotonic() + STOP_S
+        deadline = time.monotonic() + self._stop_s
         for request in self._under_way.values():
             request.thread.join(max(deadline - time.monotonic(), 0.0))
         left = sum(request.thread.is_alive() for request in self._under_way.values())
@@ -143,9 +153,12 @@ class QueueSource:
             held = self._queue.claimed()
             found = self._queue.list_ready(limit=WINDOW)
         except Transient as exc:
-            log.warning("cannot list the queue: %s", exc, extra={"action": "list_failed"})
+            if not self._list_failed:
+                log.warning("cannot list the queue: %s", exc, extra={"action": "list_failed"})
+            self._list_failed = True
             self._list_at = now + min(_RETRY_S, self._poll_interval_s)
             return
+        self._list_failed = False
         self._dealer.overflowed = len(found) == WINDOW
         # Messages of this moment are left to the bell, which knows them with a fresher revision.
         self._dealer.find((m for m in found if m.id not in held), now)

@@ -52,6 +52,7 @@ class Sink:
         ca_certs: str = "",
         tokens: TokenFile | None = None,
         connections: int = 1,
+        timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> None:
         """Make a sink.
 
@@ -61,6 +62,7 @@ class Sink:
             ca_certs: PEM; those who may vouch for the sink besides the system's authorities.
             tokens: Where the token is from that requests carry; None: they carry none.
             connections: Connections that are kept.
+            timeout_s: Seconds for which an answer is waited for.
 
         Raises:
             BadConfig: One of these cannot be used; names the variable.
@@ -77,6 +79,7 @@ class Sink:
             raise BadConfig(f"K_CE_OVERRIDES: {exc}") from exc
         self._url = url
         self._tokens = tokens
+        self._timeout = urllib3.Timeout(connect=_CONNECT_TIMEOUT_S, read=timeout_s)
         self._http = urllib3.PoolManager(
             maxsize=connections, retries=False, ssl_context=_build_ssl_context(ca_certs) if ca_certs else None
         )
@@ -115,12 +118,12 @@ class Sink:
                     **self._extensions,
                     **({} if self._tokens is None else self._tokens.headers(*ROLES_OF_SOURCES)),
                 },
-                timeout=urllib3.Timeout(connect=_CONNECT_TIMEOUT_S, read=REQUEST_TIMEOUT_S),
+                timeout=self._timeout,
             )
         except BadConfig as exc:
             return Outcome(failure=exc.message)
         except urllib3.exceptions.ReadTimeoutError:
-            return Outcome(failure=f"collect did not answer within {REQUEST_TIMEOUT_S:g} s")
+            return Outcome(failure=f"collect did not answer within {self._timeout.read_timeout:g} s")
         except urllib3.exceptions.HTTPError as exc:
             return Outcome(failure=f"collect cannot be reached: {type(exc).__name__}")
         if answer.status in _OK:
