@@ -102,17 +102,17 @@ class Runtime:
             for spec in etcd_specs:
                 if spec.address is not None:
                     remember_port(self._options.data_dir, spec.address[1])
-            schedule.begin(clock.now_s())
+            ticker.begin(clock.now_s())
             on_ready(plan, tell_later)
 
         poster = Poster(tell_later, self._tokens)
-        schedule = Schedule(plan.crons, poster.fire)
+        ticker = Ticker(plan.crons, poster.fire)
         supervisor = pipeline.build_supervisor(ready)
         supervisor.listen()
         admin = Admin(pipeline)
         await admin.start(LOOPBACK, self._options.admin_port)
         try:
-            await supervisor.run(lambda: schedule.tick(clock.now_s()))
+            await supervisor.run(lambda: ticker.tick(clock.now_s()))
         finally:
             poster.stop()
             await supervisor.shut_down()
@@ -140,7 +140,7 @@ class Runtime:
         return [build_spec(self.etcd_binary, data_dir, port=port)], f"{LOOPBACK}:{port}"
 
 
-class Schedule:
+class Ticker:
     """Fires crons when they are due; ticks that were missed are not caught up."""
 
     def __init__(self, crons: Sequence[Cron], fire: Callable[[Cron], None]) -> None:
