@@ -107,10 +107,9 @@ def iter_extra(record: LogRecord) -> Iterator[tuple[str, str]]:
     for name, value in record.extra.items():
         if value in (None, "", 0, False) or (name in _WHEN_WRONG and not is_wrong(record)):
             continue
-        text = (
-            value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-        )
-        if text not in words and text not in record.message:
+        text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+        # A number is looked for as a whole word: 8 does not stand in 80.
+        if text not in (record.message if isinstance(value, str) else words):
             yield name, text
 
 

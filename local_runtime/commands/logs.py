@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from local_runtime.commands.output import data_dir_option
+from local_runtime.commands.output import DATA_DIR, data_dir_option
 from local_runtime.log_files import LogFolder, list_services
 from local_runtime.log_records import LEVELS, LogRecord, clean, format_time, iter_extra, reaches
 from local_runtime.running import read_running
@@ -27,7 +27,7 @@ _LEVEL_STYLES: dict[str, dict[str, Any]] = {
 
 
 def _complete(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    known = list_services(ctx.params.get("data_dir", Path(".local")) / "logs")
+    known = list_services(ctx.params.get("data_dir", DATA_DIR) / "logs")
     return [service for service in known if service.startswith(incomplete)]
 
 

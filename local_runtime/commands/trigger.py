@@ -6,7 +6,6 @@ import json
 import sys
 import time
 import uuid
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -17,6 +16,7 @@ import click
 from local_runtime.cli import EXIT_FAILED
 from local_runtime.commands.output import (
     COLLECT_URL,
+    DATA_DIR,
     QUERY_URL,
     UPLOAD_URL,
     connect,
@@ -33,14 +33,13 @@ from shared.errors import InvalidInput, NotFound
 #: What a PingSource sends; collect takes it for a tick.
 _TYPE = "dev.knative.sources.ping"
 _TICK = '{"kind": "tick"}'
-#: Where the services of a runtime are that was started elsewhere, with the ports it has unless told otherwise.
+#: Where the services are of a runtime that was started elsewhere, on the ports it has by default.
 _DEFAULTS = {"collect": COLLECT_URL, "query": QUERY_URL, "upload": UPLOAD_URL}
 
 
 def _complete(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    return [
-        name for name in _read_urls(ctx.params.get("data_dir", Path(".local"))) if name.startswith(incomplete)
-    ]
+    running = read_running(ctx.params.get("data_dir", DATA_DIR))
+    return [name for name in (running.urls if running else _DEFAULTS) if name.startswith(incomplete)]
 
 
 @click.command()
@@ -145,15 +144,12 @@ def find_url(service: str, data_dir: Path) -> str:
     Raises:
         NotFound: There is no such service.
     """
-    urls = _read_urls(data_dir)
-    if service not in urls:
-        raise NotFound(f"there is no service {service!r}: there are {', '.join(sorted(urls))}, or say --url")
-    return urls[service]
-
-
-def _read_urls(data_dir: Path) -> Mapping[str, str]:
     running = read_running(data_dir)
-    return running.urls if running else _DEFAULTS
+    urls = running.urls if running else _DEFAULTS
+    if service in urls:
+        return urls[service]
+    known = f"there is no service {service!r}: there are {', '.join(sorted(urls))}"
+    raise NotFound(known if running else f"{known}, and `gpu-telemetry up` does not run on {data_dir}")
 
 
 def _parse_answer(answer: bytes) -> Any:
