@@ -7,7 +7,8 @@ import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from types import TracebackType
+from typing import BinaryIO, Self
 
 from local_runtime.log_records import LogRecord, parse_record
 
@@ -68,8 +69,12 @@ class LogFolder:
         self._look()
         return _in_order([record for log in [*self._open.values()] for record in _read_on(log)])
 
-    def close(self) -> None:
-        """Close every file."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for log in self._open.values():
             log.file.close()
         self._open.clear()
@@ -80,21 +85,24 @@ class LogFolder:
         for service in self._services or list_services(self._folder):
             for suffix in _SUFFIXES:
                 with contextlib.suppress(OSError):
-                    file = (self._folder / f"{service}{suffix}").open("rb")
-                    stat = os.fstat(file.fileno())
-                    key = stat.st_dev, stat.st_ino
+                    path = self._folder / f"{service}{suffix}"
+                    key = _identify(path.stat())
+                    if key not in self._open:
+                        file = path.open("rb")
+                        key = _identify(os.fstat(file.fileno()))  # it may be another one by now
+                        self._open[key] = _Log(service=service, file=file)
+                        fresh.append(self._open[key])
                     there.add(key)
-                    if key in self._open:
-                        file.close()
-                        continue
-                    self._open[key] = _Log(service=service, file=file)
-                    fresh.append(self._open[key])
         for key in self._open.keys() - there:
             log = self._open[key]
             if log.file.tell() >= os.fstat(log.file.fileno()).st_size:
                 log.file.close()
                 del self._open[key]
         return fresh
+
+
+def _identify(stat: os.stat_result) -> tuple[int, int]:
+    return stat.st_dev, stat.st_ino
 
 
 def _read_back(log: _Log, count: int, wanted: Wanted) -> list[LogRecord]:

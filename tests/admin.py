@@ -24,7 +24,14 @@ def service(name, **given):
     """What /services says of a service at zero; `states` are those of its instances."""
     states = given.pop("states", [])
     instances = [
-        {"name": f"{name}-00001-{i}", "pid": 100 + i, "port": 5000 + i, "state": state, "in_flight": 0, "restarts": 0}
+        {
+            "name": f"{name}-00001-{i}",
+            "pid": 100 + i,
+            "port": 5000 + i,
+            "state": state,
+            "in_flight": 0,
+            "restarts": 0,
+        }
         for i, state in enumerate(states, 1)
     ]
     at_zero = {

@@ -50,11 +50,11 @@ def logs(
     folder = data_dir / "logs"
     _check(services, folder, data_dir)
     printer = _Printer(as_json=as_json)
-    files = LogFolder(folder, services)
-    printer.print(files.read_last(lines, lambda record: reaches(record, level)))
-    while follow:
-        time.sleep(_POLL_S)
-        printer.print([record for record in files.read_new() if reaches(record, level)])
+    with LogFolder(folder, services) as files:
+        printer.print(files.read_last(lines, lambda record: reaches(record, level)))
+        while follow:
+            time.sleep(_POLL_S)
+            printer.print([record for record in files.read_new() if reaches(record, level)])
 
 
 def _check(services: Sequence[str], folder: Path, data_dir: Path) -> None:
@@ -89,7 +89,7 @@ class _Printer:
         colour = self._colours.setdefault(record.service, _COLOURS[len(self._colours) % len(_COLOURS)])
         style = _LEVEL_STYLES.get(record.level, {})
         first, *more = clean(record.message).split("\n")
-        level = click.style(f"{record.level:8}", **style) if record.level else ""
+        level = click.style(f"{record.level:8} ", **style) if record.level else ""
         extra = " ".join(f"{name}={clean(text)}" for name, text in iter_extra(record))
         parts = [
             click.style(f"{at:12}", dim=True),

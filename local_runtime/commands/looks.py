@@ -136,9 +136,17 @@ def describe_queue(queue: Mapping[str, float] | None) -> str:
         ]
     if queue.get("dead_letters"):
         said.append(f"{queue['dead_letters']:,.0f} dead letters")
-    if "etcd_database_bytes" in queue:
-        said.append(f"etcd {format_bytes(queue['etcd_database_bytes'])}")
     return ", ".join(said)
+
+
+def describe_database(queue: Mapping[str, float] | None) -> str:
+    """Say how large etcd's file is, and how large it may become; nothing where that is not known."""
+    if queue is None or "etcd_database_bytes" not in queue:
+        return ""
+    quota = queue.get("etcd_quota_bytes")
+    return f"database {format_bytes(queue['etcd_database_bytes'])}" + (
+        f" of {format_bytes(quota)}" if quota else ""
+    )
 
 
 def describe_process(process: Json) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, Group, OverflowMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -14,6 +14,7 @@ from local_runtime.commands.looks import (
     SHOWN_EVENTS,
     History,
     Look,
+    describe_database,
     describe_event,
     describe_note,
     describe_process,
@@ -33,6 +34,8 @@ _WANTED = ("·", ".", "dim")
 #: More are written as a number.
 _MOST_DOTS = 10
 _BARS = (" ▁▂▃▄▅▆▇█", " .:-=+*#%")
+#: What becomes of a text that is too long; the sign for it is not ASCII.
+_OVERFLOW: tuple[OverflowMethod, OverflowMethod] = ("ellipsis", "crop")
 #: Lines get no longer than this; numbers far apart are hard to read.
 _WIDEST = 110
 #: What stands beside a sparkline.
@@ -44,17 +47,21 @@ def build_screen(look: Look, history: History, console: Console, address: str) -
     width = min(console.width, _WIDEST)
     plain = not console.encoding.lower().startswith("utf")
     parts: list[RenderableType] = [
-        _build_head(look, address, width),
+        _build_head(look, address, width, plain=plain),
         Text(),
         _build_services(look.services, width, plain=plain),
         Text(),
-        _build_queue(look.queue),
-        _build_processes(look.processes, plain=plain),
+        _build_queue(look.queue, plain=plain),
+        _build_processes(look, plain=plain),
     ]
     flows = [_build_flow(s["name"], history, width, plain=plain) for s in look.services]
     if any(flows):
         parts += [Text(), Text("rows/s", style="bold"), *(flow for flow in flows if flow)]
-    parts += [Text(), Text("scaling", style="bold"), _build_events(look.events[-SHOWN_EVENTS:], width)]
+    parts += [
+        Text(),
+        Text("scaling", style="bold"),
+        _build_events(look.events[-SHOWN_EVENTS:], width, plain=plain),
+    ]
     return Group(*parts)
 
 
@@ -80,21 +87,21 @@ def draw_bars(values: Sequence[float], bars: str) -> str:
     return "".join(bars[max(1, round(v / most * steps)) if v > 0 else 0] for v in values)
 
 
-def _build_head(look: Look, address: str, width: int) -> Text:
+def _build_head(look: Look, address: str, width: int, *, plain: bool) -> Text:
     at = datetime.fromtimestamp(look.at_s, UTC).astimezone()
     left, right = f"gpu-telemetry  {address}", f"{at:%H:%M:%S}  q quits"
-    head = Text(left.ljust(max(0, width - len(right))) + right, no_wrap=True, overflow="ellipsis")
+    head = Text(left.ljust(max(0, width - len(right))) + right, no_wrap=True, overflow=_OVERFLOW[plain])
     head.stylize("bold", 0, len("gpu-telemetry"))
     return head
 
 
 def _build_services(services: Sequence[Json], width: int, *, plain: bool) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim", width=width)
-    table.add_column("SERVICE", no_wrap=True, overflow="ellipsis", min_width=7)
-    table.add_column("INSTANCES", no_wrap=True, min_width=10)
+    table.add_column("SERVICE", no_wrap=True, overflow=_OVERFLOW[plain], min_width=7)
+    table.add_column("INSTANCES", no_wrap=True, overflow="crop", min_width=10)
     for head in ("READY", "FLIGHT", "QUEUED", "CONC", "REQ/S", "ROWS/S", "COLD"):
-        table.add_column(head, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True, min_width=5)
+        table.add_column(head, justify="right", no_wrap=True, overflow=_OVERFLOW[plain])
+    table.add_column("", no_wrap=True, overflow="crop", min_width=5)
     for service in services:
         note = describe_note(service)
         table.add_row(
@@ -127,20 +134,20 @@ def _draw_instances(service: Json, *, plain: bool) -> Text:
     return drawn
 
 
-def _build_queue(queue: Mapping[str, float] | None) -> Text:
+def _build_queue(queue: Mapping[str, float] | None, *, plain: bool) -> Text:
     known = queue is not None and "queue_depth" in queue
-    line = Text("queue   ", style="bold", no_wrap=True, overflow="ellipsis")
+    line = Text("queue   ", style="bold", no_wrap=True, overflow=_OVERFLOW[plain])
     wrong = not known or bool(queue and queue.get("dead_letters"))
     return line.append(describe_queue(queue), style="not bold yellow" if wrong else "not bold")
 
 
-def _build_processes(processes: Sequence[Json], *, plain: bool) -> Text:
-    line = Text(no_wrap=True, overflow="ellipsis")
-    for process in processes:
+def _build_processes(look: Look, *, plain: bool) -> Text:
+    line = Text(no_wrap=True, overflow=_OVERFLOW[plain])
+    for process in look.processes:
         sign, ascii_sign, colour = _INSTANCES["ready" if process.get("ready") else "backoff"]
         line.append(f"{ascii_sign if plain else sign} ", style=colour)
         line.append(f"{describe_process(process)}   ")
-    return line
+    return line.append(describe_database(look.queue), style="dim")
 
 
 def _build_flow(name: str, history: History, width: int, *, plain: bool) -> Text | None:
@@ -154,14 +161,14 @@ def _build_flow(name: str, history: History, width: int, *, plain: bool) -> Text
     return line.append(f" up to {format_rate(most)}", style="dim")
 
 
-def _build_events(events: Sequence[Json], width: int) -> RenderableType:
+def _build_events(events: Sequence[Json], width: int, *, plain: bool) -> RenderableType:
     if not events:
         return Text("nothing was scaled yet", style="dim")
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False, width=width)
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True, style="bold")
-    table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+    table.add_column(style="dim", no_wrap=True, overflow="crop")
+    table.add_column(no_wrap=True, overflow=_OVERFLOW[plain])
+    table.add_column(no_wrap=True, overflow=_OVERFLOW[plain], style="bold")
+    table.add_column(no_wrap=True, overflow=_OVERFLOW[plain], ratio=1)
     for event in events:
         table.add_row(*(Text(cell) for cell in describe_event(event)))
     return table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import select
 import sys
@@ -21,6 +22,7 @@ from local_runtime.commands.looks import (
     History,
     Look,
     Looker,
+    describe_database,
     describe_event,
     describe_note,
     describe_process,
@@ -92,8 +94,9 @@ def _print_plain(look: Look) -> None:
     rows = [[*(s.get(name) for name in _COLUMNS), describe_note(s)] for s in look.services]
     print_table([head.upper() for head in heads], rows)
     click.echo(f"queue: {describe_queue(look.queue)}")
-    for process in look.processes:
-        click.echo(describe_process(process))
+    for line in (describe_database(look.queue), *map(describe_process, look.processes)):
+        if line:
+            click.echo(line)
     for event in look.events[-SHOWN_EVENTS:]:
         click.echo("  ".join(word for word in describe_event(event) if word))
 
@@ -105,6 +108,8 @@ def _show(looker: Looker, address: str, interval_s: float, *, once: bool) -> Non
 
     from local_runtime.commands.screen import build_screen  # noqa: PLC0415
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a reason may hold more than this terminal can write
     console, history = Console(), History()
     look = looker.look(clock.now_s())
     if once or console.is_dumb_terminal:
