@@ -136,6 +136,13 @@ def test_panic_ends_strictly_later_than_a_window_after_it_was_last_over_the_thre
     assert autoscaler.panic_since is None
 
 
+def test_the_edge_of_a_window_is_exact_for_any_fraction_of_a_second():
+    autoscaler = Autoscaler(SPEC, 2, 4.004)
+    autoscaler.scale(64.004, 2, 0, 0)
+    assert autoscaler.panic_since == 4.004
+    assert 64.004 - 4.004 > 60.0, "as floats they are a hair more than the window apart"
+
+
 def test_the_highest_scale_of_one_panic_is_not_that_of_the_next():
     autoscaler = Autoscaler(SPEC, 1, 0.0)
     assert autoscaler.scale(0.0, 10, 100, 1000).desired_scale == 100
@@ -236,7 +243,7 @@ def test_an_average_is_over_the_seconds_since_the_first_write():
     assert window.average(109) == 0
     # A gap inside the window counts as 0; after a whole window it starts afresh.
     assert record(window, (106, 91)).average(106) == (15 - 1 - 2 + 91) / 5
-    assert record(window, (110.9, 7)).average(110) == (91 + 7) / 5
+    assert record(window, (110.9, 7)).average(110) == window.average(101) == (91 + 7) / 5
     assert record(window, (115, 1984)).average(115) == 1984
 
 

@@ -71,7 +71,16 @@ def test_the_bounds(bounds, wanted, expected):
     ],
 )
 def test_a_revision_starts_with_its_initial_scale(bounds, expected):
-    assert first_scale(Bounds(**bounds), 0.0).desired == expected
+    scale = first_scale(Bounds(**bounds), 0.0)
+    assert scale.desired == expected
+    assert scale.phase is (Phase.ACTIVATING if expected else Phase.INACTIVE)
+    assert scale.in_path_since_s == (None if expected else 0.0)
+
+
+def test_it_is_active_once_the_minimum_is_ready():
+    steps = [(2.0, wants(1), 2), (4.0, wants(1), 3), (6.0, wants(1), 2)]
+    phases = [(scale.phase, scale.phase_since_s) for scale in follow(Bounds(min_scale=3), *steps)]
+    assert phases == [(Phase.ACTIVATING, 0.0), (Phase.ACTIVE, 4.0), (Phase.ACTIVATING, 6.0)]
 
 
 def test_the_initial_scale_is_reached_once_before_it_scales_lower():
