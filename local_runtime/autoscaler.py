@@ -223,12 +223,12 @@ class Autoscaler:
         return limited, reason
 
     def _renew_panic(self, now: float, *, is_over: bool) -> None:
-        if is_over:
-            self.panic_since = now
+        """Begin panic or restart its clock while over the threshold; end it a stable window after that."""
+        if is_over or self.panic_since is None:
+            self.panic_since = now if is_over else None
+            return
         # Strictly longer ago: exactly one window later it is still panic.
-        elif self.panic_since is not None and _ns(now) - _ns(self.panic_since) > _ns(
-            self.spec.stable_window_s
-        ):
+        if _ns(now) - _ns(self.panic_since) > _ns(self.spec.stable_window_s):
             self.panic_since = None
             self._max_panic_pods = 0
 

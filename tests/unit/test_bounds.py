@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from local_runtime.autoscaler import Autoscaler, AutoscalerSpec, Decision, SlidingWindow, panic_window_s
@@ -71,7 +71,16 @@ def test_the_bounds(bounds, wanted, expected):
     ],
 )
 def test_a_revision_starts_with_its_initial_scale(bounds, expected):
-    assert first_scale(Bounds(**bounds), 0.0).desired == expected
+    scale = first_scale(Bounds(**bounds), 0.0)
+    assert scale.desired == expected
+    assert scale.phase is (Phase.ACTIVATING if expected else Phase.INACTIVE)
+    assert scale.in_path_since_s == (None if expected else 0.0)
+
+
+def test_it_is_active_once_the_minimum_is_ready():
+    steps = [(2.0, wants(1), 2), (4.0, wants(1), 3), (6.0, wants(1), 2)]
+    phases = [(scale.phase, scale.phase_since_s) for scale in follow(Bounds(min_scale=3), *steps)]
+    assert phases == [(Phase.ACTIVATING, 0.0), (Phase.ACTIVE, 4.0), (Phase.ACTIVATING, 6.0)]
 
 
 def test_the_initial_scale_is_reached_once_before_it_scales_lower():
@@ -220,6 +229,7 @@ DECISIONS = st.just(UNKNOWN) | st.builds(wants, st.integers(0, 9), st.sampled_fr
 STEPS = st.lists(st.tuples(st.sampled_from([0.5, 2.0, 7.0]), DECISIONS, st.integers(0, 9)), max_size=30)
 
 
+@settings(deadline=None)
 @given(BOUNDS, STEPS)
 def test_it_stays_within_the_bounds_and_goes_to_zero_only_by_the_rules(bounds, steps):
     last, now_s = first_scale(bounds, 0.0), 0.0
@@ -300,6 +310,7 @@ def test_a_burst_goes_to_the_maximum_and_the_quiet_after_it_to_zero():
     assert sorted(set(after), reverse=True)[-3:] == [2, 1, 0]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(1, 12), st.integers(0, 40)), max_size=12), st.sampled_from([0.0, 211.0])
 )
