@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 from typing import Any
 
 from local_runtime.activator.deadline import Timeouts
@@ -12,6 +14,7 @@ from local_runtime.instance import ChildSpec
 from local_runtime.listener import Listener
 from local_runtime.manifests import Service
 from local_runtime.plan import FunctionPlan, Plan
+from local_runtime.reload import find_code
 from local_runtime.revision import Revision, Surroundings
 from local_runtime.supervisor import Member, Supervised, Supervisor
 
@@ -39,6 +42,22 @@ class Pipeline:
         for revision in self.revisions:
             revision.wake = self._supervisor.wake
         return self._supervisor
+
+    def code(self) -> dict[str, tuple[Path, ...]]:
+        """Tell which folders of code each function and source runs."""
+        specs = [*(function.template for function in self._plan.functions), *self._plan.sources]
+        return {spec.name: find_code(spec.command) for spec in specs}
+
+    def replace(self, names: Collection[str]) -> None:
+        """Start functions and sources anew, with the code as it is now."""
+        for revision in self.revisions:
+            if revision.name in names:
+                revision.replace(time.monotonic())
+        for source in self._sources:
+            if source.name in names:
+                source.restart()
+        if self._supervisor is not None:
+            self._supervisor.wake()
 
     @property
     def is_ready(self) -> bool:

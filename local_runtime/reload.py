@@ -184,14 +184,15 @@ def find_code(command: Sequence[str]) -> tuple[Path, ...]:
 
 def find_problem(path: Path, root: Path) -> str:
     """Say why a file cannot be compiled, in one line; empty where it can, or is gone."""
+    name = path.relative_to(root) if path.is_relative_to(root) else path
     try:
         compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
     except FileNotFoundError:
         return ""
     except SyntaxError as exc:
-        return f"{path.relative_to(root)}, line {exc.lineno or 1}: {exc.msg}"
+        return f"{name}, line {exc.lineno or 1}: {exc.msg}"
     except (OSError, ValueError, RecursionError, MemoryError) as exc:
-        return f"{path.relative_to(root)}: {exc}"
+        return f"{name}: {exc}"
     return ""
 
 

@@ -18,9 +18,10 @@ from local_runtime.instance import Child, ChildSpec
 from local_runtime.journal import Journal
 from local_runtime.manifests import Manifests, read_manifests
 from local_runtime.pipeline import Pipeline
-from local_runtime.plan import Options, Plan, build_plan
+from local_runtime.plan import REPOSITORY, Options, Plan, build_plan
 from local_runtime.ports import LOOPBACK, InstancePorts, find_free_port, is_loopback, read_port_problem
 from local_runtime.probing import ProbeClient
+from local_runtime.reload import Reloader
 from local_runtime.revision import Surroundings
 from local_runtime.supervisor import Tell
 from local_runtime.triggers import Cron, Poster
@@ -105,18 +106,35 @@ class Runtime:
             ticker.begin(clock.now_s())
             on_ready(plan, tell_later)
 
+        def changed(names: frozenset[str], problem: str) -> None:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._reload, pipeline, names, problem)
+
         poster = Poster(tell_later, self._tokens)
+        reloader = Reloader(REPOSITORY, pipeline.code(), changed) if self._options.reload else None
         ticker = Ticker(plan.crons, poster.fire)
         supervisor = pipeline.build_supervisor(ready)
         supervisor.listen()
         admin = Admin(pipeline)
         await admin.start(LOOPBACK, self._options.admin_port)
         try:
+            if reloader is not None:
+                reloader.start()
             await supervisor.run(lambda: ticker.tick(clock.now_s()))
         finally:
             poster.stop()
+            if reloader is not None:
+                reloader.stop()
             await supervisor.shut_down()
             await admin.stop()
+
+    def _reload(self, pipeline: Pipeline, names: frozenset[str], problem: str) -> None:
+        if problem:
+            for name in sorted(names):
+                self._tell(name, f"not replaced: {problem}")
+            return
+        self._tell("reload", f"code changed: {', '.join(sorted(names))} starts anew")
+        pipeline.replace(names)
 
     def _build_surroundings(self, guard: Guard, probes: ProbeClient) -> Surroundings:
         return Surroundings(

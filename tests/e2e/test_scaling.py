@@ -22,10 +22,10 @@ MANIFESTS = REPOSITORY / "tests" / "e2e" / "hello"
 class Hello:
     """An `up` that runs the function beside this file, and nothing of the pipeline but etcd."""
 
-    def __init__(self, start, folder, *arguments, **environment):
+    def __init__(self, start, folder, *arguments, manifests=MANIFESTS, **environment):
         self.folder = folder
         self.up = start(
-            f"--manifests={MANIFESTS}",
+            f"--manifests={manifests}",
             "--no-sample",
             "--quiet-period=0.2s",
             *arguments,
@@ -160,6 +160,34 @@ def test_a_crash_loop_backs_off_and_ends_when_the_function_is_mended(hello, tmp_
         (tmp_path / "broken").unlink()
         assert waiting.result(40).status == 200
     assert hello.up.process.poll() is None
+
+
+def test_a_change_of_code_replaces_the_instances_without_a_failed_request(hello, tmp_path):
+    code, manifests = tmp_path / "code", tmp_path / "manifests"
+    for folder in (code, manifests):
+        folder.mkdir()
+    function = code / "function.py"
+    text = (MANIFESTS / "function.py").read_text()
+    function.write_text(text)
+    manifest = (MANIFESTS / "hello.yaml").read_text()
+    (manifests / "hello.yaml").write_text(manifest.replace("tests/e2e/hello/function.py", str(function)))
+    hello = hello("--reload", manifests=manifests)
+    first = json.loads(hello.get().data)
+    assert first["K_REVISION"] == "hello-00001"
+    callers = Callers(hello, 2, "/?sleep=0.02")
+    function.write_text(text.replace("def hello(request):", "def hello(request:"))
+    wait_until(lambda: "not replaced" in hello.up.output)
+    assert f"{function}, line" in hello.up.output
+    function.write_text(text.replace("return {name", 'return {"said": "changed"} | {name'))
+    wait_until(lambda: b"changed" in hello.get().data, 20)
+    wait_until(lambda: all("00002" in instance["name"] for instance in hello.instances()), 20)
+    callers.end()
+    assert set(callers.statuses) == {200}
+    assert {name.rpartition("-")[0] for name in callers.instances} == {"hello-00001", "hello-00002"}
+    # A change that breaks it, in a way that only a start shows: the old instances go on.
+    function.write_text(text + "\nraise RuntimeError('broken')\n")
+    wait_until(lambda: hello.events("ended"), 20)
+    assert b"changed" in hello.get().data
 
 
 def test_ticks_come_every_second_as_cloud_events(hello, tmp_path):
