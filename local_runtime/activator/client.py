@@ -23,6 +23,9 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 class Request(BaseRequest):
     """A request as it was parsed."""
 
+    #: What it is for, where the parser was given something else.
+    raw_target: bytes | None = None
+
     @property
     def message(self) -> RawRequestMessage:
         """Its head."""
@@ -58,6 +61,8 @@ class Client:
     def __init__(self, request: Request) -> None:
         message = request.message
         self.request = request
+        #: What is asked for, byte for byte.
+        self.target = request.raw_target or message.path.encode(errors="surrogateescape")
         self.message = message
         self.body: StreamReader = request.content
         #: Whether a byte of an answer went out.
@@ -134,6 +139,10 @@ class Client:
         is_head = self.message.method == "HEAD"
         data = b"" if is_head else data
         await self.begin(status, b"", headers, data, has_body=not is_head, is_whole=True)
+
+    def keep_open(self, *, is_open: bool) -> None:
+        """Say whether the connection may be used for another request."""
+        self._keep_alive &= is_open
 
     def cut(self) -> None:
         """Break the connection, so that what was sent cannot be taken for the whole."""

@@ -89,7 +89,7 @@ class Exchange:
             try:
                 return lease, await connect(lease.address)
             except OSError as exc:
-                # Nothing was sent: another one may have it.
+                # Nothing was sent, so that another one may have it.
                 log.warning("cannot connect to %s: %s", lease.name, exc, extra={"action": "unreachable"})
                 if not lease.fail():
                     raise _Unanswered(502, f"{lease.name} cannot be connected to") from exc
@@ -179,7 +179,7 @@ class Exchange:
 
     def _build_head(self) -> bytes:
         message = self._client.message
-        start = f"{message.method} {message.path} HTTP/1.1".encode(errors="surrogateescape")
+        start = b"%b %b HTTP/1.1" % (message.method.encode(), self._client.target)
         own: list[Header] = [(b"Transfer-Encoding", b"chunked")] if message.chunked else []
         if self._client.is_upgrade:
             own += [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]

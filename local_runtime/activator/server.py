@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import cast
+import re
+from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -24,9 +25,13 @@ _KEEP_ALIVE_S = 75.0
 #: Seconds for which what is left of a body is read after its answer, so that the client gets to read that.
 _LINGER_S = 10.0
 _BACKLOG = 1024
+#: Seconds for what was cut to end.
+_CUT_S = 1.0
 #: Seconds that requests under way have, where nothing else is said.
 GRACE_S = 5.0
 
+_START_LINE = re.compile(rb"(?:\r\n)*[A-Z]+ (\S+) HTTP/1\.[01]\r?\n")
+_BEYOND_ASCII = re.compile(rb"[\x80-\xff]")
 _BAD_REQUEST = (
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 16\r\n"
     b"Connection: close\r\n\r\n400 Bad Request\n"
@@ -34,7 +39,42 @@ _BAD_REQUEST = (
 
 
 class _Connection(web.RequestHandler):
-    """A client's connection; what is no request is answered in a word."""
+    """A client's connection."""
+
+    __slots__ = ("_is_at_start", "_raw_target")
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._is_at_start = True
+        self._raw_target: bytes | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came.
+
+        Paths may hold bytes beyond ASCII, which curl sends as they are typed, gunicorn takes, aiohttp refuses.
+        """
+        if self._is_at_start:
+            if not data.isascii():
+                data = self._quote_target(data)
+            self._is_at_start = False
+        super().data_received(data)
+
+    def _quote_target(self, data: bytes) -> bytes:
+        found = _START_LINE.match(data)
+        if found is None or found[1].isascii():
+            return data
+        self._raw_target = found[1]
+        quoted = _BEYOND_ASCII.sub(lambda byte: b"%%%02X" % ord(byte[0]), found[1])
+        return data[: found.start(1)] + quoted + data[found.end(1) :]
+
+    def take_raw_target(self) -> bytes | None:
+        """Give what the first request that was parsed is for, where it had to be quoted."""
+        target, self._raw_target = self._raw_target, None
+        return target
+
+    def finish(self) -> None:
+        """Note that a request was answered: what comes now is the next one, or of no interest."""
+        self._is_at_start = True
 
     def handle_error(
         self,
@@ -43,7 +83,7 @@ class _Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer what cannot be read as a request; its rest is not worth waiting for."""
+        """Answer what is no request in a word."""
         if status != 400:  # noqa: PLR2004
             return super().handle_error(request, status, exc, message)
         log.debug("not a request: %s", exc, extra={"action": "bad-request"})
@@ -83,6 +123,7 @@ class Activator:
         self._connections: _Connections | None = None
         self._server: asyncio.Server | None = None
         self._under_way: set[Client] = set()
+        self._is_closing = False
         self._is_idle = asyncio.Event()
         self._is_idle.set()
 
@@ -111,7 +152,14 @@ class Activator:
         """Take no more connections, let requests under way end for so many seconds, and cut the others."""
         if self._server is None or self._connections is None:
             return
+        self._is_closing = True
         self._server.close()
+        busy = {client.request.protocol for client in self._under_way}
+        for connection in self._connections.connections:
+            if connection not in busy:
+                connection.close()
+        for client in self._under_way:
+            client.keep_open(is_open=False)
         try:
             async with asyncio.timeout(grace_s):
                 await self._is_idle.wait()
@@ -124,7 +172,8 @@ class Activator:
             )
         for client in self._under_way:
             client.cut()
-        await self._connections.shutdown(1.0)
+        self._connections.pre_shutdown()
+        await self._connections.shutdown(_CUT_S)
         self._server = self._connections = None
 
     def _make_request(
@@ -135,10 +184,13 @@ class Activator:
         writer: AbstractStreamWriter,
         task: asyncio.Task[None],
     ) -> Request:
-        return Request(message, payload, protocol, writer, task, asyncio.get_running_loop())
+        request = Request(message, payload, protocol, writer, task, asyncio.get_running_loop())
+        request.raw_target = cast("_Connection", protocol).take_raw_target()
+        return request
 
     async def _handle(self, request: web.BaseRequest) -> Sent:
         client = Client(cast("Request", request))
+        client.keep_open(is_open=not self._is_closing)
         self._under_way.add(client)
         self._is_idle.clear()
         try:
@@ -147,6 +199,7 @@ class Activator:
             log.exception("%s: the activator has a defect", self.service, extra={"action": "crash"})
             await client.give_up()
         finally:
+            cast("_Connection", request.protocol).finish()
             self._under_way.discard(client)
             if not self._under_way:
                 self._is_idle.set()
