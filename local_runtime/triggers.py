@@ -110,10 +110,10 @@ def parse_cron(source: PingSource, url: str, *, timeout_s: float) -> Cron:
         return Cron(
             name=name,
             schedule=parse_schedule(source.spec.schedule),
-            timezone=ZoneInfo(source.spec.timezone),
+            timezone=ZoneInfo(source.spec.timezone or "UTC"),
             url=url,
             headers={
-                "content-type": source.spec.content_type,
+                "content-type": source.spec.content_type or "text/plain",
                 "ce-specversion": "1.0",
                 "ce-type": "dev.knative.sources.ping",
                 "ce-source": f"/apis/v1/namespaces/{source.metadata.namespace}/pingsources/{name}",

@@ -64,9 +64,10 @@ class SourceSpec(Part):
 class PingSpec(SourceSpec):
     """The spec of a PingSource."""
 
-    schedule: str
-    timezone: str = "UTC"
-    content_type: Annotated[str, Field(alias="contentType")] = "text/plain"
+    schedule: str = "* * * * *"
+    #: Empty: UTC, or the one the schedule begins with.
+    timezone: str = ""
+    content_type: Annotated[str, Field(alias="contentType")] = ""
     data: str = ""
     data_base64: Annotated[str, Field(alias="dataBase64")] = ""
 
