@@ -18,7 +18,7 @@ from local_runtime.manifests.numbers import (
     read_window_s,
     read_word,
 )
-from local_runtime.manifests.parts import build_mistake
+from local_runtime.manifests.parts import build_mistake, build_unknown
 
 #: The ConfigMap's name, and the only namespace in which Knative reads it.
 NAME = "config-autoscaler"
@@ -101,9 +101,7 @@ def parse_cluster(data: Mapping[str, str]) -> ClusterSettings:
         if key == "_example":
             continue
         if key not in _KEYS:
-            raise build_mistake(
-                ("data", key), text, f"is not a setting; there are {', '.join(sorted(_KEYS))}"
-            )
+            raise build_unknown(("data", key), "is not a setting", key, _KEYS)
         field, read = _KEYS[key]
         try:
             values[field] = read(text)

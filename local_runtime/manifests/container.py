@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from local_runtime.manifests.parts import NOTHING, Many, Part, Quantity, Unread, build_mistake
 from local_runtime.manifests.probes import LivenessProbe, ReadinessProbe
 from local_runtime.manifests.quantities import parse_quantity
 from local_runtime.manifests.rights import SecurityContext
 from local_runtime.manifests.variables import EnvironmentSource, EnvironmentVariable
+from local_runtime.manifests.volumes import VolumeMount
 
 #: Set by Knative itself.
 _RESERVED_VARIABLES = frozenset({"PORT", "K_SERVICE", "K_CONFIGURATION", "K_REVISION"})
@@ -72,23 +73,6 @@ class ContainerPort(Part):
     container_port: Annotated[int, Field(alias="containerPort", ge=0, le=65535)] = _DEFAULT_PORT
     name: str = ""
     protocol: Literal["TCP", "UDP", "SCTP", ""] = "TCP"
-
-
-class VolumeMount(Part):
-    """Where a volume would be; nothing is mounted locally."""
-
-    name: str
-    mount_path: Annotated[str, Field(alias="mountPath")]
-    read_only: Annotated[bool, Field(alias="readOnly")] = False
-    sub_path: Annotated[str, Field(alias="subPath")] = ""
-    mount_propagation: Annotated[str, Field(alias="mountPropagation")] = ""
-
-    @field_validator("mount_path")
-    @classmethod
-    def _check_path(cls, path: str) -> str:
-        if not path.startswith("/") or path.rstrip("/") in {"", "/dev", "/dev/log"}:
-            raise ValueError("expected an absolute path other than /, /dev and /dev/log")
-        return path
 
 
 class FunctionContainer(Container):

@@ -9,11 +9,12 @@ from typing import Any
 
 import yaml
 
-from local_runtime.manifests.parts import Path
+from local_runtime.manifests.parts import Path, format_path
 from shared.errors import BadConfig
 
 _MERGE = "tag:yaml.org,2002:merge"
 _TIMESTAMP = "tag:yaml.org,2002:timestamp"
+_COLLECTIONS = {"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
 _NUMBERS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"}
 
 
@@ -22,9 +23,10 @@ class Document:
     """One YAML document of a file."""
 
     file: str
-    data: Any
+    #: Plain values; not shown, for they may be of a Secret.
+    data: Any = field(repr=False)
     #: The line, from 1, of the value at each path.
-    lines: Mapping[Path, int] = field(default_factory=dict)
+    lines: Mapping[Path, int] = field(default_factory=dict, repr=False)
     #: The options that values are from, by path.
     overrides: dict[Path, str] = field(default_factory=dict)
 
@@ -107,6 +109,8 @@ class _Builder:
         self._lines[path] = node.start_mark.line + 1
         if id(node) in self._built:
             return self._built[id(node)]
+        if not isinstance(node, yaml.ScalarNode) and node.tag not in _COLLECTIONS:
+            raise yaml.MarkedYAMLError(problem=f"{node.tag} is not JSON", problem_mark=node.start_mark)
         if isinstance(node, yaml.MappingNode):
             mapping = self._built[id(node)] = {}
             for key, value in self._pairs(node, path):
@@ -125,10 +129,10 @@ class _Builder:
             if not isinstance(key, yaml.ScalarNode):
                 raise BadConfig(f"{self._file}: a key is not a string (line {key.start_mark.line + 1})")
             if key.tag != _MERGE and key.value in first:
-                where = ".".join(str(step) for step in (*path, key.value))
+                where = format_path((*path, key.value))
                 raise BadConfig(
-                    f"{self._file}: {where}: stands twice, in line {first[key.value]} "
-                    f"and (line {key.start_mark.line + 1})"
+                    f"{self._file}: {where}: stands twice"
+                    f" (lines {first[key.value]} and {key.start_mark.line + 1})"
                 )
             first[key.value] = key.start_mark.line + 1
         self._loader.flatten_mapping(node)

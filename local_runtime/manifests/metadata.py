@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, JsonValue, model_validator
 
-from local_runtime.manifests.parts import NOTHING, Part, Unread, build_mistake
+from local_runtime.manifests.parts import NOTHING, Many, Part, Unread, build_mistake
 
 VISIBILITY = "networking.knative.dev/visibility"
 AUTOSCALING = "autoscaling.knative.dev/"
@@ -24,7 +24,7 @@ class TemplateMetadata(Part):
     namespace: str = ""
     labels: dict[str, str] = NOTHING
     annotations: dict[str, str] = NOTHING
-    finalizers: JsonValue = None
+    finalizers: Many[str] = ()
     creation_timestamp: Annotated[JsonValue, Field(alias="creationTimestamp")] = None
 
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from local_runtime.manifests.documents import Document
-from local_runtime.manifests.parts import Path
+from local_runtime.manifests.parts import MISTAKE, UNKNOWN, Path, format_path, suggest
 from shared.errors import BadConfig
 
 _NO_VALUE = object()
 #: Kinds of which no value is ever shown.
 SECRET_KINDS = frozenset({"Secret"})
+#: Of some parts there are more fields than help anybody.
+_LONGEST_HINT = 200
+#: What a person may expect to be able to set, and Knative does not let him.
+_REFUSED = {
+    "lifecycle": "is refused by Knative: a function is told to stop by SIGTERM",
+    "terminationGracePeriodSeconds": "is refused by Knative: a function has timeoutSeconds to finish",
+}
 _EXPECTED = {
     "string_type": "expected a string; in YAML quote it",
     "int_type": "expected a whole number",
@@ -31,6 +37,9 @@ _EXPECTED = {
     "less_than_equal": "expected at most {le}",
     "literal_error": "expected {expected}",
     "too_long": "expected at most {max_length} of them",
+    "string_pattern_mismatch": "expected what matches {pattern}",
+    "string_too_short": "expected something",
+    "string_too_long": "expected at most {max_length} characters",
     "too_short": "expected at least {min_length} of them",
 }
 
@@ -45,7 +54,7 @@ def describe_mistake(
     option = document.override(path)
     if option is not None:
         return BadConfig(f"--set {option}: {reason}{shown}{hint}")
-    where = ".".join(str(step) for step in path) or "the document"
+    where = format_path(path) or "the document"
     after = ", ".join(f"--set {option}" for option in dict.fromkeys(document.overrides.values()))
     line = document.line(path)
     return BadConfig(
@@ -62,11 +71,13 @@ def describe_validation(document: Document, exc: ValidationError, model: type[Ba
     reason = _describe(first)
     hint = ""
     value: object = first["input"]
-    if first["type"] == "missing":
+    if first["type"] in {"missing", UNKNOWN}:
         value = _NO_VALUE
     elif first["type"] == "extra_forbidden":
-        value, hint = _NO_VALUE, _suggest(model, path)
-    elif isinstance(value, dict | list) and first["type"] in {"manifest", "value_error"}:
+        value = _NO_VALUE
+        reason = _REFUSED.get(str(path[-1]), reason)
+        hint = "" if path[-1] in _REFUSED else _suggest(model, path)
+    elif isinstance(value, dict | list) and first["type"] in {MISTAKE, "value_error"}:
         value = _NO_VALUE
     return describe_mistake(document, path, reason, value, hint=hint)
 
@@ -94,9 +105,8 @@ def _suggest(model: type[BaseModel], path: Path) -> str:
         part = _find_part(found[0].annotation) if found else None
     if part is None:
         return ""
-    names = sorted(field.alias or name for name, field in part.model_fields.items())
-    close = difflib.get_close_matches(str(path[-1]), names, n=1)
-    return f" (did you mean {close[0]}?)" if close else f" (known are {', '.join(names)})"
+    hint = suggest(str(path[-1]), sorted(field.alias or name for name, field in part.model_fields.items()))
+    return hint if len(hint) <= _LONGEST_HINT else ""
 
 
 def _find_part(annotation: object) -> type[BaseModel] | None:

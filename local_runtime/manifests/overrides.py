@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+import copy
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from typing import Any
 from local_runtime.manifests.cluster import NAME, NAMESPACE
 from local_runtime.manifests.documents import Document
 from local_runtime.manifests.metadata import AUTOSCALING
-from local_runtime.manifests.parts import Path
+from local_runtime.manifests.parts import Path, suggest
 from shared.errors import BadConfig
 
 _CONTAINER: Path = ("spec", "template", "spec", "containers", 0)
@@ -42,6 +42,7 @@ _KEYS: dict[str, dict[str, Path]] = {
     },
     "PingSource": {key: ("spec", key) for key in ("schedule", "timezone", "data", "contentType")},
 }
+_ENDINGS = {"/": "...", ".": "NAME"}
 _NUMBERS = frozenset(
     {"containerConcurrency", "timeoutSeconds", "responseStartTimeoutSeconds", "idleTimeoutSeconds"}
 )
@@ -98,7 +99,8 @@ def _apply(documents: Sequence[Document], override: Override) -> None:
     named = [d for d in documents if any(_is_named(d, override.name, kind) for kind in _KEYS)]
     if not named:
         names = [d.data["metadata"]["name"] for d in documents if _is_named(d, None, *_KEYS)]
-        raise _unknown(override, f"there is no {override.name!r}", override.name, [*names, NAME])
+        reason = f"there is no {override.name!r}" + suggest(override.name, [*names, NAME])
+        raise BadConfig(f"--set {override.option}: {reason}")
     for document in named:
         keys = _KEYS[document.data["kind"]]
         prefix = next((key for key in keys if key[-1] in "./" and override.key.startswith(key)), None)
@@ -112,16 +114,9 @@ def _apply(documents: Sequence[Document], override: Override) -> None:
             _put(document, keys[override.key], _convert(override), override.option)
             return
     kind = named[0].data["kind"]
-    known = [
-        key + "..." if key[-1] == "/" else key + "NAME" if key[-1] == "." else key for key in _KEYS[kind]
-    ]
-    raise _unknown(override, f"a {kind} has no {override.key!r} to set", override.key, known)
-
-
-def _unknown(override: Override, reason: str, wrong: str, known: list[str]) -> BadConfig:
-    close = difflib.get_close_matches(wrong, known, n=1)
-    meant = f" (did you mean {close[0]}?)" if close else ""
-    return BadConfig(f"--set {override.option}: {reason}; there are {', '.join(known)}{meant}")
+    known = [key + _ENDINGS.get(key[-1], "") for key in _KEYS[kind]]
+    reason = f"a {kind} has no {override.key!r} to set" + suggest(override.key, known)
+    raise BadConfig(f"--set {override.option}: {reason}")
 
 
 def _convert(override: Override) -> int | str:
@@ -131,15 +126,8 @@ def _convert(override: Override) -> int | str:
 
 
 def _put(document: Document, path: Path, value: object, option: str) -> None:
-    """Put a value at a path; where the document is not as it should be, the check will say so."""
-    place: Any = document.data
-    for step in path[:-1]:
-        if isinstance(place, dict):
-            place = place.setdefault(step, {})
-        elif isinstance(place, list) and isinstance(step, int) and step < len(place):
-            place = place[step]
-        else:
-            return
+    """Put a value at a path."""
+    place = _open(document, path[:-1])
     if isinstance(place, dict):
         place[path[-1]] = value
         if path == ("spec", "data"):
@@ -150,19 +138,33 @@ def _put(document: Document, path: Path, value: object, option: str) -> None:
 def _put_variable(document: Document, path: Path, override: Override) -> None:
     """Give a container's variable a value, in the place of whatever it had."""
     name = override.key.removeprefix(_ENVIRONMENT)
+    container = _open(document, path[:-1])
+    variables = container.get("env", []) if isinstance(container, dict) else None
+    if isinstance(variables, list):
+        same = [i for i, one in enumerate(variables) if isinstance(one, dict) and one.get("name") == name]
+        index = same[-1] if same else len(variables)
+        container["env"] = [
+            *variables[:index],
+            {"name": name, "value": override.value},
+            *variables[index + 1 :],
+        ]
+        document.overrides[*path, index] = override.option
+
+
+def _open(document: Document, path: Path) -> Any:
+    """Return what stands at a path, for changes: copied, for an alias of YAML may show it elsewhere too.
+
+    Mappings on the way are made. None: the document is not as it should be, which the check will say.
+    """
     place: Any = document.data
-    for step in path[:-1]:
-        try:
-            place = place[step]
-        except (KeyError, IndexError, TypeError):
-            return
-    if not isinstance(place, dict) or not isinstance(place.setdefault("env", []), list):
-        return
-    variables = place["env"]
-    same = [i for i, one in enumerate(variables) if isinstance(one, dict) and one.get("name") == name]
-    index = same[-1] if same else len(variables)
-    variables[index : index + 1] = [{"name": name, "value": override.value}]
-    document.overrides[*path, index] = override.option
+    for step in path:
+        if isinstance(place, dict):
+            place.setdefault(step, {})
+        elif not isinstance(place, list) or not isinstance(step, int) or step >= len(place):
+            return None
+        place[step] = copy.copy(place[step])
+        place = place[step]
+    return place
 
 
 def _is_named(document: Document, name: str | None, *kinds: str) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeAlias, TypeVar
+import difflib
+from collections.abc import Iterable
+from typing import Annotated, Any, Final, LiteralString, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -12,6 +14,10 @@ from local_runtime.manifests.quantities import parse_quantity
 #: Where a value stands in a document: keys and indices.
 Path: TypeAlias = tuple[str | int, ...]
 _T = TypeVar("_T")
+
+#: The types of our own among pydantic's errors.
+MISTAKE: Final = "manifest"
+UNKNOWN: Final = "unknown"
 
 
 class Part(BaseModel):
@@ -30,12 +36,32 @@ class Part(BaseModel):
         return data
 
 
+def format_path(path: Path) -> str:
+    """Write a path as people do, in one line whatever the keys are."""
+    text = ".".join(str(step) for step in path)
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
 def build_mistake(path: Path, value: object, reason: str) -> ValidationError:
     """Build what a validator raises to name a path below its own place."""
-    error = PydanticCustomError("manifest", "{reason}", {"reason": reason})
-    return ValidationError.from_exception_data(
-        "manifest", [InitErrorDetails(type=error, loc=path, input=value)]
-    )
+    return _build(MISTAKE, path, value, reason)
+
+
+def build_unknown(path: Path, reason: str, key: str, known: Iterable[str]) -> ValidationError:
+    """Build what a validator raises at a key that is none of those that are known."""
+    return _build(UNKNOWN, path, key, reason + suggest(key, known))
+
+
+def suggest(wrong: str, known: Iterable[str]) -> str:
+    """Name the word that was probably meant, or those there are."""
+    names = list(known)
+    close = difflib.get_close_matches(wrong, names, n=1)
+    return f" (did you mean {close[0]}?)" if close else f"; there are {', '.join(names)}"
+
+
+def _build(kind: LiteralString, path: Path, value: object, reason: str) -> ValidationError:
+    error = PydanticCustomError(kind, "{reason}", {"reason": reason})
+    return ValidationError.from_exception_data(kind, [InitErrorDetails(type=error, loc=path, input=value)])
 
 
 def _check_string_or_integer(value: object) -> int | str:

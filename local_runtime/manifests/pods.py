@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from local_runtime.manifests.container import FunctionContainer, SourceContainer
 from local_runtime.manifests.parts import NOTHING, Many, Part, Unread, build_mistake
+from local_runtime.manifests.volumes import Volume
 
 #: Knative's defaults (its ConfigMap config-defaults).
 _DEFAULT_TIMEOUT_S = 300
@@ -17,25 +18,10 @@ _LONGEST_TIMEOUT_S = 600
 _Seconds = Annotated[int, Field(ge=0, le=_LONGEST_TIMEOUT_S)]
 
 
-class Volume(Part):
-    """A volume; locally nothing is mounted, so that what it holds is only checked to be one thing."""
+class PullSecret(Part):
+    """The Secret with which an image is pulled."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
-    secret: Unread | None = None
-    config_map: Annotated[Unread | None, Field(alias="configMap")] = None
-    projected: Unread | None = None
-    empty_dir: Annotated[Unread | None, Field(alias="emptyDir")] = None
-    persistent_volume_claim: Annotated[Unread | None, Field(alias="persistentVolumeClaim")] = None
-    host_path: Annotated[Unread | None, Field(alias="hostPath")] = None
-    csi: Unread | None = None
-    ephemeral: Unread | None = None
-    image: Unread | None = None
-
-    @model_validator(mode="after")
-    def _check_one(self) -> Volume:
-        if len(self.model_fields_set - {"name"}) != 1:
-            raise ValueError("expected one kind of volume beside the name, such as secret or emptyDir")
-        return self
+    name: str = ""
 
 
 class Pod(Part):
@@ -43,7 +29,7 @@ class Pod(Part):
 
     service_account_name: Annotated[str, Field(alias="serviceAccountName")] = ""
     automount_token: Annotated[bool, Field(alias="automountServiceAccountToken")] = True
-    image_pull_secrets: Annotated[Many[Unread], Field(alias="imagePullSecrets")] = ()
+    image_pull_secrets: Annotated[Many[PullSecret], Field(alias="imagePullSecrets")] = ()
     enable_service_links: Annotated[bool, Field(alias="enableServiceLinks")] = False
     affinity: Unread = NOTHING
     node_selector: Annotated[dict[str, str], Field(alias="nodeSelector")] = NOTHING

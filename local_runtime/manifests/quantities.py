@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from decimal import Decimal
 
@@ -45,7 +46,7 @@ def parse_float(text: str) -> float:
     Raises:
         ValueError: Says what is expected.
     """
-    if _FLOAT.fullmatch(text) is None:
+    if _FLOAT.fullmatch(text) is None or math.isinf(float(text)):
         raise ValueError('expected a number such as "70" or "0.5"')
     return float(text)
 

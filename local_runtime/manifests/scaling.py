@@ -21,7 +21,7 @@ from local_runtime.manifests.numbers import (
     read_window_s,
     read_word,
 )
-from local_runtime.manifests.parts import build_mistake
+from local_runtime.manifests.parts import build_mistake, build_unknown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +87,8 @@ def parse_scaling(annotations: Mapping[str, str], cluster: ClusterSettings) -> S
         # minScale is what min-scale was called; Knative reads both.
         name = re.sub("[A-Z]", lambda letter: f"-{letter[0].lower()}", key.removeprefix(AUTOSCALING))
         if name not in _ANNOTATIONS:
-            raise _mistake(
-                key, text, f"is not an annotation of the autoscaler; there are {', '.join(_ANNOTATIONS)}"
+            raise build_unknown(
+                ("annotations", key), "is not an annotation of the autoscaler", key, ANNOTATIONS
             )
         if f"{AUTOSCALING}{name}" != key and f"{AUTOSCALING}{name}" in annotations:
             continue
