@@ -95,19 +95,11 @@ def parse_cron(source: PingSource, url: str, *, timeout_s: float) -> Cron:
         body = parse_body(source)
         return Cron(
             name=name,
-<<<<<<< HEAD
             schedule=parse_schedule(spec.schedule, timezone),
             url=url,
             headers={
                 # An event without data has no type of it.
                 **({"content-type": spec.content_type} if body and spec.content_type else {}),
-=======
-            schedule=parse_schedule(source.spec.schedule),
-            timezone=ZoneInfo(source.spec.timezone or "UTC"),
-            url=url,
-            headers={
-                "content-type": source.spec.content_type or "text/plain",
->>>>>>> wt3
                 "ce-specversion": "1.0",
                 "ce-type": "dev.knative.sources.ping",
                 "ce-source": f"/apis/v1/namespaces/{source.metadata.namespace}/pingsources/{name}",
