@@ -9,8 +9,9 @@ MAX_IN_FLIGHT = 20
 MESSAGES_PER_REQUEST = 12
 #: Seconds after which a request that is not answered yet holds up no other: its instance may hang.
 SLOW_S = 5.0
-#: Seconds of the first pause after a failure, and of the longest: doubled in between.
-BACKOFF_S = (0.1, 2.0)
+#: Seconds of the first pause after a failure, and of the longest: doubled in between. A small upload waits no
+#: longer than that once collect is back, and one request a second costs nobody anything.
+BACKOFF_S = (0.1, 1.0)
 #: Collect may ask for a longer pause (Retry-After), but not for any.
 MOST_RETRY_AFTER_S = 60.0
 

@@ -13,12 +13,14 @@ import ssl
 import subprocess
 import sys
 import threading
+from datetime import UTC, datetime
+from email.utils import format_datetime
 
 import pytest
 
 from functions.collect.pace import MAX_IN_FLIGHT
 from functions.collect.queue_source import QueueSource
-from functions.collect.sink import Sink
+from functions.collect.sink import Outcome, Sink
 from shared.errors import Transient
 from shared.etcd import Put
 from shared.keys import message_id
@@ -265,6 +267,30 @@ def test_without_etcd_for_a_while_nothing_is_forgotten(etcd, keys):
         wait_until(lambda: source.dealings().failed == 1)
         queue.away = False
         wait_until(lambda: ids_of(upload, 1) <= set(collect.taken))
+
+
+@pytest.mark.parametrize(
+    ("header", "pause_s"),
+    [
+        ("7", 7.0),
+        ("Fri, 31 Dec 1999 23:59:59 GMT", 0.0),
+        ("soon", 0.0),
+        ("-5", 0.0),
+        ("", 0.0),
+    ],
+)
+def test_the_pause_that_collect_asks_for_is_read(etcd, keys, queue, header, pause_s):
+    publish(queue, 1)
+    with StandIn(etcd, keys, lambda *_: (503, {"Retry-After": header})) as collect:
+        outcome = Sink(collect.url).post(queue.list_ready())
+    assert outcome == Outcome(failure="collect answered 503", retry_after_s=pause_s)
+
+
+def test_the_pause_until_a_date(etcd, keys, queue):
+    publish(queue, 1)
+    date = format_datetime(datetime(2100, 1, 1, tzinfo=UTC), usegmt=True)
+    with StandIn(etcd, keys, lambda *_: (429, {"Retry-After": date})) as collect:
+        assert Sink(collect.url).post(queue.list_ready()).retry_after_s > 3600
 
 
 # -- the process

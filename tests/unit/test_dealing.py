@@ -15,6 +15,7 @@ from functions.collect.pace import (
     Pace,
     decide_in_flight,
 )
+from functions.collect.sink import build_event_id
 from shared.queue import MAX_MESSAGES_PER_CLAIM, ReadyMessage
 
 DEEP = MAX_IN_FLIGHT * MESSAGES_PER_REQUEST
@@ -81,6 +82,13 @@ def test_the_window_is_bounded():
     dealer.find((message(i) for i in range(WINDOW + 5)), now=0.0)
     assert len(dealer) == WINDOW
     assert dealer.overflowed
+
+
+def test_an_event_is_named_by_all_that_it_names():
+    one, other = message(0), message(1)
+    ids = [[one], [other], [one, other], [message(0, revision=5)], [one, message(1, revision=5)]]
+    assert len({build_event_id(group) for group in ids}) == len(ids)
+    assert build_event_id([one, other]) == build_event_id([message(0), message(1)])
 
 
 # -- the pace
