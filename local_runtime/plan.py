@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local_runtime.instance import ChildSpec
-from local_runtime.manifests import Container, Manifests, Service, Sink
+from local_runtime.manifests import Container, ContainerSource, Manifests, Service, Sink
 from local_runtime.ports import LOOPBACK, build_url, find_free_port
 from local_runtime.triggers import Cron, parse_cron
 from shared.errors import BadConfig
@@ -96,6 +97,7 @@ def build_plan(
             source.container,
             {
                 "K_SINK": _build_sink_url(source.spec.sink, urls, source.metadata.name),
+                **_build_event_environment(source),
                 **_metrics_address(manifests.environment(source.container), options),
             },
             grace_s=_SOURCE_GRACE_S,
@@ -133,6 +135,16 @@ def _metrics_address(variables: Mapping[str, str], options: Options) -> dict[str
     if "METRICS_PORT" not in variables:
         return {}
     return {"HOST": options.host, "METRICS_PORT": str(options.metrics_port)}
+
+
+def _build_event_environment(source: ContainerSource) -> dict[str, str]:
+    """Tell a source what its events carry besides, and who vouches for its sink; nothing where that is so."""
+    told = {}
+    if source.spec.ce_overrides.extensions:
+        told["K_CE_OVERRIDES"] = json.dumps({"extensions": source.spec.ce_overrides.extensions})
+    if source.spec.sink.ca_certs:
+        told["K_CA_CERTS"] = source.spec.sink.ca_certs
+    return told
 
 
 def _build_sink_url(sink: Sink, urls: Mapping[str, str], source: str) -> str:
