@@ -51,7 +51,7 @@ class _Connection(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         """Parse what came.
 
-        Paths may hold bytes beyond ASCII, which curl sends as they are typed, gunicorn takes, aiohttp refuses.
+        Paths may hold bytes beyond ASCII: curl sends them as typed, gunicorn takes them, aiohttp does not.
         """
         if self._is_at_start:
             if not data.isascii():
