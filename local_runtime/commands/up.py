@@ -22,6 +22,7 @@ from local_runtime.running import Running, announce, signed
 from local_runtime.runtime import Runtime, lock_data_dir
 from shared import clock
 from shared.client import Client
+from shared.config import parse_duration_s
 from shared.errors import PipelineError
 from shared.tokens import ROLES_OF_SOURCES, TokenFile
 
@@ -32,6 +33,19 @@ _GENERATOR = REPOSITORY / "samples" / "generate.py"
 
 #: Tells a person something; from any thread.
 Tell = Callable[[str, str], None]
+
+
+class Seconds(click.ParamType[float]):
+    """A duration such as 500ms or 30s."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read it."""
+        try:
+            return value if isinstance(value, float) else parse_duration_s(str(value))
+        except ValueError as exc:
+            self.fail(str(exc), param, ctx)
 
 
 def _port_option(name: str, default: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -86,6 +100,21 @@ def _port_option(name: str, default: int) -> Callable[[Callable[..., None]], Cal
     is_flag=True,
     help="Without tokens serve not only this machine but everybody. Also INSECURE.",
 )
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="SERVICE.KEY=VALUE",
+    help="What a manifest should say instead, such as upload.autoscaling.knative.dev/window=6s.",
+)
+@click.option(
+    "--quiet-period",
+    default="1s",
+    show_default=True,
+    type=Seconds(),
+    help="How long an instance that goes is kept without requests; a cluster takes 30s.",
+)
+@click.option("--reload", is_flag=True, help="Replace the instances of a function when its code changes.")
 @click.option("--no-sample", is_flag=True, help="Do not upload the sample into an empty data directory.")
 @click.option("--detach", is_flag=True, help="In the background: return when it is ready; `down` ends it.")
 def up(
@@ -101,6 +130,9 @@ def up(
     etcd_endpoints: str | None,
     auth_tokens: Path | None,
     insecure: bool,
+    overrides: tuple[str, ...],
+    quiet_period: float,
+    reload: bool,
     no_sample: bool,
     detach: bool,
 ) -> None:
@@ -119,6 +151,9 @@ def up(
         sample=not no_sample,
         auth_tokens=auth_tokens,
         insecure=insecure,
+        overrides=overrides,
+        quiet_period_s=quiet_period,
+        reload=reload,
     )
     with lock_data_dir(data_dir) as lock, signed(data_dir, lock):
         runtime = Runtime(options, lock, tell)
