@@ -28,7 +28,7 @@ from local_runtime.commands.looks import (
     describe_process,
     describe_queue,
 )
-from local_runtime.commands.output import data_dir_option, duration, json_option, print_json, print_table
+from local_runtime.commands.output import Seconds, data_dir_option, json_option, print_json, print_table
 from local_runtime.running import read_running
 from shared import clock
 from shared.client import Client
@@ -54,7 +54,7 @@ ReadKey = Callable[[float], str]
 )
 @data_dir_option
 @click.option("--once", is_flag=True, help="Look once.")
-@click.option("--interval", default="1s", show_default=True, callback=duration, help="Between two looks.")
+@click.option("--interval", default="1s", show_default=True, type=Seconds(), help="Between two looks.")
 @json_option
 def top(*, url: str | None, data_dir: Path, once: bool, interval: float, as_json: bool) -> None:
     """Watch the services at work, until q or Ctrl-C: instances, requests, queue, rows, scaling.

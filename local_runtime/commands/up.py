@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from local_runtime.commands.bars import spinner
-from local_runtime.commands.output import DATA_DIR, name_data_dir
+from local_runtime.commands.output import DATA_DIR, Seconds, name_data_dir
 from local_runtime.detach import Detached
 from local_runtime.plan import REPOSITORY, Options, Plan
 from local_runtime.ports import LOOPBACK, build_url
@@ -22,7 +22,6 @@ from local_runtime.running import Running, announce, signed
 from local_runtime.runtime import Runtime, lock_data_dir
 from shared import clock
 from shared.client import Client
-from shared.config import parse_duration_s
 from shared.errors import PipelineError
 from shared.tokens import ROLES_OF_SOURCES, TokenFile
 
@@ -33,19 +32,6 @@ _GENERATOR = REPOSITORY / "samples" / "generate.py"
 
 #: Tells a person something; from any thread.
 Tell = Callable[[str, str], None]
-
-
-class Seconds(click.ParamType[float]):
-    """A duration such as 500ms or 30s."""
-
-    name = "duration"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read it."""
-        try:
-            return value if isinstance(value, float) else parse_duration_s(str(value))
-        except ValueError as exc:
-            self.fail(str(exc), param, ctx)
 
 
 def _port_option(name: str, default: int) -> Callable[[Callable[..., None]], Callable[..., None]]:

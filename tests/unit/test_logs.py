@@ -86,6 +86,14 @@ def test_the_last_records_are_found_however_far_from_the_end(tmp_path):
     assert messages(found) == ["wanted"]
 
 
+def test_a_line_is_never_shown_by_half(tmp_path):
+    line = said(1, "x" * 150)
+    write(tmp_path, "a", *[line] * 1000)
+    fit = 64 * 1024 // (len(line) + 1)
+    for count in (fit, fit + 1, fit + 2):
+        assert [record.line for record in read_last(tmp_path, count)] == [line] * count
+
+
 def test_what_a_fresh_log_has_put_aside_belongs_to_it(tmp_path):
     write(tmp_path, "a", said(1, "old"))
     (tmp_path / "a.log").rename(tmp_path / "a.log.1")
