@@ -31,6 +31,8 @@ class ChildSpec:
     command: tuple[str, ...]
     #: The whole environment of the child.
     environment: Mapping[str, str]
+    #: Those of them that concern the program itself; a container gets no others, such as this machine's PATH.
+    own_variables: frozenset[str] = frozenset()
     cwd: Path
     #: Standard output and error are appended to this file.
     log_path: Path

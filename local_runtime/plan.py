@@ -12,6 +12,7 @@ from local_runtime.instance import ChildSpec
 from local_runtime.manifests import Container, Manifests, Service, Sink
 from local_runtime.ports import build_url, find_free_port, reachable_host
 from local_runtime.triggers import Cron, parse_cron
+from shared.config import variables
 from shared.errors import BadConfig
 
 #: Functions and sources run here: paths in the manifests are relative to it, as in the image.
@@ -153,10 +154,12 @@ class _Builder:
         beside = folder / program
         if "/" not in program and beside.exists():
             program = str(beside)
+        told = {**container.environment(), **self._runtime, **own}
         return ChildSpec(
             name=name,
             command=(program, *arguments, *container.args),
             environment={**container.environment(), **self._outer, **self._runtime, **own},
+            own_variables=variables().union(told) - {"PATH"},
             cwd=REPOSITORY,
             log_path=self._logs / f"{name}.log",
             address=address,
