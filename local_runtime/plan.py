@@ -21,6 +21,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 #: From SIGTERM to SIGKILL; with etcd's 3 s everything is down within 10 s.
 _FUNCTION_GRACE_S = 4.0
 _SOURCE_GRACE_S = 2.0
+#: What differs between the instances of a service.
+_INSTANCE_VARIABLES = frozenset({"PORT", "HOST", "HOSTNAME", "K_REVISION"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +161,7 @@ class _Builder:
             name=name,
             command=(program, *arguments, *container.args),
             environment={**container.environment(), **self._outer, **self._runtime, **own},
-            own_variables=variables().union(told) - {"PATH"},
+            own_variables=variables().union(_INSTANCE_VARIABLES, told) - {"PATH"},
             cwd=REPOSITORY,
             log_path=self._logs / f"{name}.log",
             address=address,

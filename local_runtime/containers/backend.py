@@ -8,6 +8,8 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,8 +17,9 @@ import docker
 from docker.errors import APIError
 
 from local_runtime.containers.container import Container
-from local_runtime.containers.engine import ENGINE_ERRORS, Engine, explain, remove_container
+from local_runtime.containers.engine import ENGINE_ERRORS, Engine, explain, release, remove_container
 from local_runtime.containers.image import find_image, has_image
+from local_runtime.containers.tokens import TokenCopy
 from local_runtime.instance import ChildSpec
 from local_runtime.ports import is_loopback
 from shared.config import read_variable
@@ -45,6 +48,8 @@ class DockerBackend:
         sources: Path,
         image: str = "",
         base_image: str = "",
+        auth_tokens: Path | None = None,
+        on_change: Callable[[], None] = lambda: None,
     ) -> None:
         """Connect, remove what a runtime that was killed has left, find or build the image: minutes, maybe.
 
@@ -54,6 +59,8 @@ class DockerBackend:
             sources: The folder with the Dockerfile.
             image: An image to take as it is, instead of the one of the sources.
             base_image: What to build on; empty: what the Dockerfile says.
+            auth_tokens: The file of tokens that the functions are to ask for.
+            on_change: Called, in some thread, when a container has started or ended.
 
         Raises:
             BadConfig: No engine answers, this user may not use it, or it does not have the image.
@@ -64,21 +71,36 @@ class DockerBackend:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="engine")
         left = self.sweep()
         if left:
-            tell("docker", f"removed {left} containers that a killed runtime had left")
+            some = "1 container" if left == 1 else f"{left} containers"
+            tell("docker", f"removed {some} that a killed runtime had left")
+        self._find_image = partial(self._choose_image, image, sources, base_image, tell)
+        image_now = self._find_image()
+        self._tokens = TokenCopy(auth_tokens, data_dir) if auth_tokens else None
         self._engine = Engine(
             api=self._api,
             threads=self._threads,
-            image=self._choose_image(image, sources, base_image, tell),
+            image=image_now,
             labels=self._labels,
+            tokens_folder=self._tokens.folder if self._tokens else None,
+            on_change=on_change,
         )
         self._events = self._api.events(
             decode=True, filters={"event": "oom", "label": f"{DATA_DIR_LABEL}={data_dir.absolute()}"}
         )
-        threading.Thread(target=self._watch_memory, name="container-events", daemon=True).start()
+        self._watcher = threading.Thread(target=self._watch_memory, name="container-events", daemon=True)
+        self._watcher.start()
 
     def make(self, spec: ChildSpec) -> Container:
         """Make a container of a spec; it is not started."""
         return Container(spec, self._engine)
+
+    def refresh_image(self) -> None:
+        """Find or build the image of the sources as they are now, for what is made from now on; waits for it.
+
+        Raises:
+            PipelineError: It cannot be built; what is made stays what it was.
+        """
+        self._engine = replace(self._engine, image=self._find_image())
 
     def sweep(self) -> int:
         """Remove every container of this data directory, within seconds, and return how many there were.
@@ -104,8 +126,12 @@ class DockerBackend:
             self.sweep()
         except PipelineError as exc:
             log.warning("%s", exc, extra={"action": "containers_left"})
+        if self._tokens is not None:
+            self._tokens.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
-        self._events.close()
+        with contextlib.suppress(OSError):  # the engine may have closed it
+            self._events.close()
+        self._watcher.join(_CLOSE_TIMEOUT_S)
         self._api.close()
 
     def _choose_image(
@@ -140,6 +166,8 @@ class DockerBackend:
                     self._api.kill(event["id"])
         except ENGINE_ERRORS as exc:
             log.warning("no news of the engine: %s", explain(exc), extra={"action": "engine_lost"})
+        finally:
+            release(self._events)
 
 
 def connect() -> docker.APIClient:

@@ -18,11 +18,12 @@ from typing import Any
 
 from docker.types import LogConfig, Mount
 
+from local_runtime.containers import tokens
 from local_runtime.containers.engine import Engine
 from local_runtime.instance import ChildSpec
 
 #: Where the file of tokens is found in a container.
-TOKENS_PATH = PurePosixPath("/run/secrets/gpu-telemetry/tokens")
+TOKENS_PATH = PurePosixPath("/run/secrets/gpu-telemetry") / tokens.NAME
 #: Names the program that a container runs.
 INSTANCE_LABEL = "gpu-telemetry.instance"
 #: An engine says this and the signal's number of a program that a signal ended.
@@ -34,6 +35,7 @@ def build_creation(spec: ChildSpec, engine: Engine) -> dict[str, Any]:
     """Build what `create_container` is given."""
     program, *arguments = spec.command
     environment = select_environment(spec)
+    name = environment.get("HOSTNAME", spec.name)
     mounts = []
     if engine.tokens_folder is not None and environment.get("AUTH_TOKENS"):
         environment["AUTH_TOKENS"] = str(TOKENS_PATH)
@@ -42,16 +44,18 @@ def build_creation(spec: ChildSpec, engine: Engine) -> dict[str, Any]:
     limit_bytes = read_memory_limit(spec)
     return {
         "image": engine.image,
-        "name": f"gpu-telemetry-{spec.name}-{secrets.token_hex(4)}",
+        "name": f"gpu-telemetry-{name}-{secrets.token_hex(4)}",
         # As in Kubernetes: the command replaces whatever the image starts with.
         "entrypoint": [find_program(program)],
         "command": arguments,
         "environment": environment,
-        "labels": {**engine.labels, INSTANCE_LABEL: spec.name},
+        "labels": {**engine.labels, INSTANCE_LABEL: name},
         # Whoever runs docker may have told it of proxies: that is not the program's business.
         "use_config_proxy": False,
         "host_config": engine.api.create_host_config(
             network_mode="host",
+            # A first process would not get the SIGTERM that comes before it has a handler for it.
+            init=True,
             read_only=True,
             tmpfs=_TMPFS,
             cap_drop=["ALL"],

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 import docker
 import requests
 from docker.errors import APIError, DockerException
+from docker.types import CancellableStream
 
 #: What talking to the engine raises.
 ENGINE_ERRORS = (DockerException, requests.RequestException, OSError)
@@ -28,6 +30,8 @@ class Engine:
     labels: Mapping[str, str]
     #: A folder with the file `tokens`, which the containers' user may read; None: none are asked for.
     tokens_folder: Path | None = None
+    #: Called, in any thread, when a container has started or ended: whoever waits for that may look.
+    on_change: Callable[[], None] = lambda: None
 
 
 def remove_container(api: docker.APIClient, container: str) -> None:
@@ -41,6 +45,11 @@ def remove_container(api: docker.APIClient, container: str) -> None:
     except APIError as exc:
         if exc.status_code not in {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT}:
             raise
+
+
+def release(stream: CancellableStream[Any]) -> None:
+    """Close the connection of a stream that has ended, or that nobody reads; the SDK never does."""
+    stream._response.close()  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def explain(error: BaseException) -> str:

@@ -11,8 +11,10 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from docker.types import CancellableStream
+
 from local_runtime.containers.creation import build_creation, parse_exit_status, read_memory_limit
-from local_runtime.containers.engine import ENGINE_ERRORS, Engine, explain, remove_container
+from local_runtime.containers.engine import ENGINE_ERRORS, Engine, explain, release, remove_container
 from local_runtime.instance import ChildSpec, describe_exit, open_log
 from shared import clock
 
@@ -47,6 +49,7 @@ class Life:
         self._former = former
         self._lock = threading.Lock()
         self._unwanted = False
+        self._output: Iterable[bytes] = ()
         #: What the exit code does not tell of how it ended.
         self._reason = ""
 
@@ -70,34 +73,38 @@ class Life:
 
     def _live(self) -> None:
         try:
-            output = self._start()
-            if output is None:
+            if not self._start():
                 self.exit_code = -signal.SIGTERM.value
                 return
-            copy_lines(output, self._spec.log_path)
+            self._engine.on_change()
+            copy_lines(self._output, self._spec.log_path)
             self.exit_code = self._read_exit_code()
         except ENGINE_ERRORS as exc:
-            self._reason = self._reason or explain(exc)
+            self._reason = explain(exc)
             self.exit_code = -signal.SIGKILL.value if self.started else NOT_STARTED
-        if self._reason and not self._unwanted:
-            self._say(self._reason)
+        finally:
+            if isinstance(self._output, CancellableStream):
+                release(self._output)
+            if self._reason and not self._unwanted:
+                self._say(self._reason)
+            self._engine.on_change()
 
-    def _start(self) -> Iterable[bytes] | None:
-        """Create and start the container; its output, or None when meanwhile it is not wanted any more."""
+    def _start(self) -> bool:
+        """Create and start the container; False when meanwhile it is not wanted any more."""
         if self._former is not None:
             self._former.gone.wait(_REMOVAL_TIMEOUT_S)
             self._former = None
         api = self._engine.api
         with self._lock:
             if self._unwanted:
-                return None
+                return False
             self.id = api.create_container(**build_creation(self._spec, self._engine))["Id"]
-            output = api.attach(self.id, stream=True)
+            self._output = api.attach(self.id, stream=True)
             api.start(self.id)
             self.started = True
             # 0: it has ended already.
             self.pid = api.inspect_container(self.id)["State"]["Pid"] or None
-        return output
+        return True
 
     def _read_exit_code(self) -> int:
         """Wait for the program's end, which is near: its output has ended."""
