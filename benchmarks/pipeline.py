@@ -78,8 +78,12 @@ class Pipeline:
         return {service["name"]: service for service in self.admin.get("/services")["services"]}
 
     def named_pids(self) -> dict[int, str]:
-        """Name the processes the runtime has started."""
-        return {service["pid"]: name for name, service in self.services().items() if service["pid"]}
+        """Name the processes the runtime has started; all instances of a service have its name."""
+        told = self.admin.get("/services")
+        pids = {process["pid"]: process["name"] for process in told["processes"] if process["pid"]}
+        for service in told["services"]:
+            pids |= {instance["pid"]: service["name"] for instance in service["instances"] if instance["pid"]}
+        return pids
 
     def read_cpu_s(self) -> dict[str, float]:
         """Read the CPU seconds so far, by service."""
@@ -150,12 +154,13 @@ class Pipeline:
 
     def restart_query(self) -> None:
         """Kill query and wait until the runtime has started another that answers."""
-        first = self.services()["query"]["pid"]
-        os.kill(first, 9)
+        pids = {instance["pid"] for instance in self.services()["query"]["instances"]}
+        for pid in pids:
+            os.kill(pid, 9)
 
         def is_back() -> bool:
-            service = self.services()["query"]
-            return bool(service["ready"]) and service["pid"] != first
+            instances = self.services()["query"]["instances"]
+            return any(i["state"] == "ready" for i in instances) and not pids & {i["pid"] for i in instances}
 
         wait_until(is_back, _START_TIMEOUT_S, "query is back after it was killed")
         self.query.close()

@@ -1,58 +1,82 @@
-"""The admin port: GET /health and GET /services."""
+"""The admin port, for this machine only: GET /health, /services, /events and /metrics."""
 
 from __future__ import annotations
 
-import json
-import threading
-from collections.abc import Callable, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
+from typing import Any, Protocol
 
-from local_runtime.supervisor import ServiceState, describe_states
+from aiohttp import web
 
-#: Reads the state of every process; from any thread.
-ReadStates = Callable[[], Sequence[ServiceState]]
+from local_runtime.metrics import CONTENT_TYPE, render
 
-
-def build_answer(path: str, states: Sequence[ServiceState]) -> tuple[int, dict[str, object]]:
-    """Build the answer to a GET: status and body."""
-    if path == "/services":
-        return 200, {"services": describe_states(states)}
-    if path == "/health":
-        ready = bool(states) and all(state.ready for state in states)
-        about = {"service": "runtime", "version": version("gpu-telemetry"), "ready": ready}
-        return 200, {"status": "healthy", **about}
-    error = {"code": "not_found", "message": f"there is no {path}: /health, /services", "details": {}}
-    return 404, {"success": False, "error": error}
+_PATHS = ("/health", "/services", "/events", "/metrics")
 
 
-class AdminServer:
-    """Answers in threads of its own, from `start` to `stop`."""
+class Told(Protocol):
+    """What the admin port tells; the runtime."""
 
-    def __init__(self, host: str, port: int, read_states: ReadStates) -> None:
-        """Listen at once; answers begin with `start`."""
+    @property
+    def is_ready(self) -> bool:
+        """Whether everything serves, or would when asked."""
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                status, body = build_answer(self.path.split("?")[0].rstrip("/") or "/", read_states())
-                data = json.dumps(body).encode() + b"\n"
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
+    def describe_services(self) -> list[dict[str, Any]]:
+        """Describe every service."""
 
-            def log_message(self, *_args: object) -> None:
-                """Write no access log."""
+    def describe_processes(self) -> list[dict[str, Any]]:
+        """Describe everything else that runs."""
 
-        self._server = ThreadingHTTPServer((host, port), Handler)
-        self._server.daemon_threads = True
+    def describe_events(self) -> list[dict[str, Any]]:
+        """List the last events, the newest last."""
 
-    def start(self) -> None:
-        """Answer from now on."""
-        threading.Thread(target=self._server.serve_forever, name="admin", daemon=True).start()
 
-    def stop(self) -> None:
+class Admin:
+    """Answers from `start` to `stop`, in the runtime's loop."""
+
+    def __init__(self, told: Told) -> None:
+        self._told = told
+        self._runner: web.AppRunner | None = None
+
+    async def start(self, host: str, port: int) -> None:
+        """Listen.
+
+        Raises:
+            OSError: The port is taken.
+        """
+        application = web.Application()
+        application.router.add_get("/health", self._health)
+        application.router.add_get("/services", self._services)
+        application.router.add_get("/events", self._events)
+        application.router.add_get("/metrics", self._metrics)
+        application.router.add_route("*", "/{path:.*}", self._nothing)
+        self._runner = web.AppRunner(application, access_log=None)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, host, port).start()
+
+    async def stop(self) -> None:
         """Answer no more and close the port."""
-        self._server.shutdown()
-        self._server.server_close()
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _health(self, _request: web.Request) -> web.Response:
+        about = {"service": "runtime", "version": version("gpu-telemetry"), "ready": self._told.is_ready}
+        return web.json_response({"status": "healthy", **about})
+
+    async def _services(self, _request: web.Request) -> web.Response:
+        return web.json_response(
+            {
+                "services": self._told.describe_services(),
+                "processes": self._told.describe_processes(),
+            }
+        )
+
+    async def _events(self, _request: web.Request) -> web.Response:
+        return web.json_response({"events": self._told.describe_events()})
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        body = render(self._told.describe_services(), self._told.describe_processes())
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
+
+    async def _nothing(self, request: web.Request) -> web.Response:
+        message = f"there is no {request.method} {request.path[:200]}: {', '.join(_PATHS)}"
+        error = {"code": "not_found", "message": message, "details": {}}
+        return web.json_response({"success": False, "error": error}, status=404)

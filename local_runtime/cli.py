@@ -13,6 +13,7 @@ import sys
 
 import click
 
+from shared.config import read_variable
 from shared.errors import BadConfig, PipelineError
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,11 @@ EXIT_INTERRUPTED = 130
 #: Subcommand, and what the list says of it. It lives in local_runtime.commands, in a module of its name, with
 #: a `_` after it where Python has that word for itself.
 _COMMANDS = {
-    "up": "Run the whole pipeline here, in the foreground.",
+    "up": "Run the whole pipeline here, in the foreground or (--detach) in the background.",
+    "down": "Stop the pipeline that runs here.",
+    "top": "Watch the services at work: instances, requests, queue, scaling.",
+    "logs": "Print the logs of the services, and follow them.",
+    "trigger": "Send a function an event by hand.",
     "upload": "Upload CSV files and print what became of their rows.",
     "gpus": "List the GPUs.",
     "telemetry": "Print the records of one GPU.",
@@ -76,8 +81,10 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run the command with arguments; returns the exit status: 0, 1 failed, 2 a bad option or setting."""
+    # https://no-color.org; rich sees to it by itself. None: wherever there is a terminal.
+    colour = False if read_variable("NO_COLOR") else None
     try:
-        outcome = cli.main(arguments, prog_name="gpu-telemetry", standalone_mode=False)
+        outcome = cli.main(arguments, prog_name="gpu-telemetry", standalone_mode=False, color=colour)
     except (click.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED
     except BrokenPipeError:
@@ -87,7 +94,7 @@ def run(arguments: list[str]) -> int:
     except Exception as exc:
         log.debug("failed", exc_info=exc, extra={"action": "failed"})
         status, sentence = describe_error(exc)
-        click.echo(f"{click.style('error:', fg='red')} {sentence}", err=True)
+        click.echo(f"{click.style('error:', fg='red')} {sentence}", err=True, color=colour)
         return status
     return outcome if isinstance(outcome, int) else 0
 

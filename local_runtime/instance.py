@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from local_runtime.guard import Guard
 from shared.errors import BadConfig
@@ -42,6 +42,50 @@ class ChildSpec:
     probe: Callable[[], bool] | None = None
     #: From SIGTERM to SIGKILL.
     grace_s: float = 5.0
+    #: What it may take of memory; None: whatever there is.
+    memory_limit_bytes: int | None = None
+
+
+class Process(Protocol):
+    """A program that was or will be started, whatever runs it.
+
+    Every method returns at once; a backend that takes longer works on in a thread of its own, and until it is
+    done the program neither is ready nor has ended.
+    """
+
+    @property
+    def spec(self) -> ChildSpec:
+        """What is started."""
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, also of a process that has ended and was not started again."""
+
+    def start(self) -> None:
+        """Start it; its log continues where it was.
+
+        Raises:
+            BadConfig: It can never start.
+        """
+
+    def exit_code(self) -> int | None:
+        """Return how it ended (negative: the signal), or None while it runs or was never started."""
+
+    def describe_exit(self) -> str:
+        """Say how it ended; empty until it did."""
+
+    def is_ready(self) -> bool:
+        """Whether it runs, and its port, if any, accepts."""
+
+    def terminate(self) -> None:
+        """Ask it to end (SIGTERM)."""
+
+    def clear(self) -> None:
+        """Kill whatever is left of it; afterwards it counts as never started."""
+
+
+#: Makes what can be started of a spec.
+Launch = Callable[[ChildSpec], Process]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +160,11 @@ class Child:
     def exit_code(self) -> int | None:
         """Return how the process ended, or None while it runs or was never started."""
         return None if self._process is None else self._process.poll()
+
+    def describe_exit(self) -> str:
+        """Say how the process ended; empty until it did."""
+        code = self.exit_code()
+        return "" if code is None else describe_exit(code)
 
     def is_ready(self) -> bool:
         """Whether the process runs and its probe succeeds: by default that its port, if any, accepts."""

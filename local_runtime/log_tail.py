@@ -33,7 +33,7 @@ class LogTail:
     """One log, read as it grows."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._offset = path.stat().st_size if path.exists() else 0
         self._rest = b""
 
@@ -42,12 +42,12 @@ class LogTail:
         lines = [shown for line in self._read_lines() if (shown := parse_log_line(line)) is not None]
         if len(lines) > MOST_LINES:
             hidden = len(lines) - MOST_LINES
-            lines = [*lines[:MOST_LINES], f"and {hidden} more: see {self._path}"]
+            lines = [*lines[:MOST_LINES], f"and {hidden} more: see {self.path}"]
         return lines
 
     def read_last(self, count: int) -> list[str]:
         """Return the last lines, whatever they are."""
-        with contextlib.suppress(OSError), self._path.open("rb") as log:
+        with contextlib.suppress(OSError), self.path.open("rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - 16 * 1024))
             lines = [line for line in log.read().decode(errors="replace").splitlines() if line.strip()]
             return lines[-count:]
@@ -55,17 +55,17 @@ class LogTail:
 
     def _read_lines(self) -> list[str]:
         try:
-            size = self._path.stat().st_size
+            size = self.path.stat().st_size
             if size < self._offset:  # begun afresh at a restart
                 self._offset, self._rest = 0, b""
-            with self._path.open("rb") as log:
+            with self.path.open("rb") as log:
                 log.seek(self._offset)
                 block = log.read(_READ_BYTES)
         except OSError:
             return []
         self._offset += len(block)
         if self._offset >= CUT_BYTES:
-            os.truncate(self._path, 0)
+            os.truncate(self.path, 0)
             self._offset = 0
         *lines, self._rest = (self._rest + block).split(b"\n")
         return [line.decode(errors="replace") for line in lines]

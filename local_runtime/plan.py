@@ -10,7 +10,7 @@ from pathlib import Path
 
 from local_runtime.instance import ChildSpec
 from local_runtime.manifests import Container, Manifests, Service, Sink
-from local_runtime.ports import build_url, find_free_port, reachable_host
+from local_runtime.ports import LOOPBACK, build_url, find_free_port
 from local_runtime.triggers import Cron, parse_cron
 from shared.config import variables
 from shared.errors import BadConfig
@@ -19,7 +19,7 @@ from shared.errors import BadConfig
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 #: From SIGTERM to SIGKILL; with etcd's 3 s everything is down within 10 s.
-_FUNCTION_GRACE_S = 4.0
+_FUNCTION_GRACE_S = 1.5
 _SOURCE_GRACE_S = 2.0
 #: What differs between the instances of a service.
 _INSTANCE_VARIABLES = frozenset({"PORT", "HOST", "HOSTNAME", "K_REVISION"})
@@ -43,13 +43,34 @@ class Options:
     auth_tokens: Path | None = None
     #: Whether without tokens everybody is served.
     insecure: bool = False
+    #: `SERVICE.KEY=VALUE`: what the manifests should say instead.
+    overrides: tuple[str, ...] = ()
+    #: From the last request an instance is given to SIGTERM, at the earliest.
+    quiet_period_s: float = 1.0
+    #: Whether a function starts anew when its code changes.
+    reload: bool = False
+    #: What runs the instances and sources: process or docker.
+    backend: str = "process"
+    #: With docker, the image they run in; empty: one of the sources, found or built.
+    image: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FunctionPlan:
+    """A service: what its instances are started with, and where requests for it come in."""
+
+    service: Service
+    #: Of every instance, but for its port and its names.
+    template: ChildSpec
+    host: str
+    port: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """Everything to start, apart from etcd."""
 
-    functions: tuple[ChildSpec, ...]
+    functions: tuple[FunctionPlan, ...]
     sources: tuple[ChildSpec, ...]
     crons: tuple[Cron, ...]
     #: Addresses by service name.
@@ -70,16 +91,17 @@ def build_plan(
     ports = {
         s.metadata.name: options.ports.get(s.metadata.name) or find_free_port() for s in manifests.services
     }
-    urls = {name: build_url(options.host, port) for name, port in ports.items()}
+    hosts = {s.metadata.name: LOOPBACK if s.is_cluster_local else options.host for s in manifests.services}
+    urls = {name: build_url(hosts[name], port) for name, port in ports.items()}
     timeouts_s = {s.metadata.name: float(s.spec.template.spec.timeout_s) for s in manifests.services}
-    builder = _Builder(options, etcd_endpoints, environment)
+    builder = _Builder(manifests, options, etcd_endpoints, environment)
     sources = tuple(
         builder.build(
             source.metadata.name,
             source.container,
             {
                 "K_SINK": _build_sink_url(source.spec.sink, urls, source.metadata.name),
-                **_metrics_address(source.container, options),
+                **_metrics_address(manifests.environment(source.container), options),
             },
             grace_s=_SOURCE_GRACE_S,
         )
@@ -93,26 +115,27 @@ def build_plan(
         )
         for source in manifests.ping_sources
     )
-    functions = tuple(_build_function(builder, s, options.host, ports) for s in manifests.services)
+    functions = tuple(
+        FunctionPlan(
+            service=service,
+            template=_build_template(builder, service),
+            host=hosts[service.metadata.name],
+            port=ports[service.metadata.name],
+        )
+        for service in manifests.services
+    )
     return Plan(functions=functions, sources=sources, crons=crons, urls=urls)
 
 
-def _build_function(builder: _Builder, service: Service, host: str, ports: Mapping[str, int]) -> ChildSpec:
+def _build_template(builder: _Builder, service: Service) -> ChildSpec:
     name = service.metadata.name
-    own = {
-        "PORT": str(ports[name]),
-        "HOST": host,
-        "K_SERVICE": name,
-        "K_CONFIGURATION": name,
-        "K_REVISION": f"{name}-00001",
-    }
-    address = (reachable_host(host), ports[name])
-    return builder.build(name, service.container, own, address=address, grace_s=_FUNCTION_GRACE_S)
+    own = {"K_SERVICE": name, "K_CONFIGURATION": name}
+    return builder.build(name, service.container, own, grace_s=_FUNCTION_GRACE_S)
 
 
-def _metrics_address(container: Container, options: Options) -> dict[str, str]:
+def _metrics_address(variables: Mapping[str, str], options: Options) -> dict[str, str]:
     """Have a source that serves metrics serve them where the options say."""
-    if "METRICS_PORT" not in container.environment():
+    if "METRICS_PORT" not in variables:
         return {}
     return {"HOST": options.host, "METRICS_PORT": str(options.metrics_port)}
 
@@ -128,7 +151,10 @@ def _build_sink_url(sink: Sink, urls: Mapping[str, str], source: str) -> str:
 class _Builder:
     """Builds specs that differ in a few things only."""
 
-    def __init__(self, options: Options, etcd_endpoints: str, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, manifests: Manifests, options: Options, etcd_endpoints: str, environment: Mapping[str, str]
+    ) -> None:
+        self._manifests = manifests
         self._logs = options.data_dir.absolute() / "logs"
         self._outer = environment
         self._runtime = {
@@ -148,7 +174,6 @@ class _Builder:
         own: Mapping[str, str],
         *,
         grace_s: float,
-        address: tuple[str, int] | None = None,
     ) -> ChildSpec:
         program, *arguments = container.command
         folder = Path(sys.executable).parent
@@ -156,14 +181,15 @@ class _Builder:
         beside = folder / program
         if "/" not in program and beside.exists():
             program = str(beside)
-        told = {**container.environment(), **self._runtime, **own}
+        manifest = self._manifests.environment(container)
+        own_variables = variables().union(_INSTANCE_VARIABLES, manifest, self._runtime, own) - {"PATH"}
         return ChildSpec(
             name=name,
             command=(program, *arguments, *container.args),
-            environment={**container.environment(), **self._outer, **self._runtime, **own},
-            own_variables=variables().union(_INSTANCE_VARIABLES, told) - {"PATH"},
+            environment={**manifest, **self._outer, **self._runtime, **own},
+            own_variables=own_variables,
             cwd=REPOSITORY,
             log_path=self._logs / f"{name}.log",
-            address=address,
             grace_s=grace_s,
+            memory_limit_bytes=container.memory_limit_bytes,
         )

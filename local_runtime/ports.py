@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 from ipaddress import ip_address
 
+from shared.errors import Conflict
+
 LOOPBACK = "127.0.0.1"
+_FIRST_INSTANCE_PORT, _LAST_INSTANCE_PORT = 20_000, 29_999
 
 
 def is_loopback(host: str) -> bool:
@@ -49,3 +53,27 @@ def build_url(host: str, port: int) -> str:
     """Build the http:// address of a server on this machine."""
     name = reachable_host(host)
     return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+
+
+class InstancePorts:
+    """Ports for instances, from below those that the kernel takes for outgoing connections, in turn.
+
+    A port of the ephemeral range may become the source of somebody's connection before the instance that it
+    was meant for listens, and of those the activator opens many.
+    """
+
+    def __init__(self) -> None:
+        self._next = random.randrange(_FIRST_INSTANCE_PORT, _LAST_INSTANCE_PORT)
+
+    def take(self) -> int:
+        """Return a loopback port that is free now.
+
+        Raises:
+            Conflict: None is.
+        """
+        for _ in range(_LAST_INSTANCE_PORT - _FIRST_INSTANCE_PORT):
+            port = self._next
+            self._next = port + 1 if port < _LAST_INSTANCE_PORT else _FIRST_INSTANCE_PORT
+            if read_port_problem(LOOPBACK, port) is None:
+                return port
+        raise Conflict(f"no port from {_FIRST_INSTANCE_PORT} to {_LAST_INSTANCE_PORT} is free")

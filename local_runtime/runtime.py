@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import os
@@ -9,26 +10,38 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from local_runtime.admin import AdminServer
+from local_runtime.admin import Admin
 from local_runtime.embedded_etcd import build_spec, has_data, is_healthy, read_remembered_port, remember_port
 from local_runtime.etcd_binary import EtcdBinary, find_etcd
 from local_runtime.guard import Guard
 from local_runtime.instance import Child, ChildSpec
+from local_runtime.journal import Journal
 from local_runtime.manifests import Manifests, read_manifests
-from local_runtime.plan import Options, Plan, build_plan
-from local_runtime.ports import LOOPBACK, find_free_port, is_loopback, read_port_problem
-from local_runtime.supervisor import Supervised, Supervisor, Tell
+from local_runtime.pipeline import Pipeline
+from local_runtime.plan import REPOSITORY, Options, Plan, build_plan
+from local_runtime.ports import LOOPBACK, InstancePorts, find_free_port, is_loopback, read_port_problem
+from local_runtime.probing import ProbeClient
+from local_runtime.reload import Reloader
+from local_runtime.revision import Surroundings
+from local_runtime.supervisor import Supervisor, Tell
 from local_runtime.triggers import Cron, Poster
 from shared import clock
 from shared.config import environment, read_settings, read_variable
 from shared.errors import BadConfig, Conflict, Transient
 from shared.tokens import ROLES_OF_SOURCES, TokenFile
 
+if TYPE_CHECKING:
+    from local_runtime.containers.backend import DockerBackend
+
 #: The guard of a runtime that was killed holds the lock until everything of it is gone.
 _LOCK_TIMEOUT_S = 1.0
 _POLL_S = 0.02
 _ENDPOINT_TIMEOUT_S = 3.0
+
+#: Called when everything is ready, with the plan and a `tell` for any thread.
+OnReady = Callable[[Plan, Callable[[str, str], None]], None]
 
 
 class Runtime:
@@ -43,7 +56,7 @@ class Runtime:
             tell: Told (name, sentence) of events worth a person's attention, in the thread of `run`.
 
         Raises:
-            BadConfig: A setting, a manifest or an option is wrong, or there is no etcd.
+            BadConfig: A setting, a manifest or an option is wrong, or there is no etcd, or no engine.
             Conflict: A port is taken.
             Transient: The etcd that was named does not answer.
         """
@@ -52,8 +65,10 @@ class Runtime:
         self._options = options
         self._lock = lock
         self._tell = tell
+        # Before the ports are looked at: what a killed runtime has left may listen on one.
+        self._containers = connect_containers(options, tell) if options.backend == "docker" else None
         check_ports(options)
-        self._manifests: Manifests = read_manifests(options.manifests)
+        self._manifests: Manifests = read_manifests(options.manifests, options.overrides)
         self.etcd_binary: EtcdBinary | None = None
         if options.etcd_endpoints is None:
             self.etcd_binary = find_etcd(read_variable("PATH"))
@@ -61,35 +76,102 @@ class Runtime:
             check_endpoints(options.etcd_endpoints)
         #: Whether this data directory has never been used.
         self.is_fresh = options.etcd_endpoints is None and not has_data(options.data_dir)
-        self._next_s: dict[str, float] = {}
 
-    def run(self, on_ready: Callable[[Plan, Callable[[str, str], None]], None]) -> None:
+    def run(self, on_ready: OnReady) -> None:
         """Run the pipeline until SIGINT, SIGTERM or SIGHUP; for the main thread.
 
         Args:
             on_ready: Called once, when everything is ready, with the plan and a `tell` for any thread.
 
         Raises:
-            PipelineError: A process does not start.
+            PipelineError: A process does not start, or the image cannot be built.
         """
+        if self._containers is None:
+            asyncio.run(self._run(on_ready))
+            return
+        with contextlib.closing(self._containers):
+            self._containers.prepare()
+            asyncio.run(self._run(on_ready))
+
+    async def _run(self, on_ready: OnReady) -> None:
         options = self._options
         with Guard(keep_open=(self._lock,)) as guard:
-            etcd, endpoints = self._plan_etcd()
+            etcd_specs, endpoints = self._plan_etcd()
             plan = build_plan(self._manifests, options, etcd_endpoints=endpoints, environment=environment())
-            stages = [self._build_stage(specs, guard) for specs in (etcd, plan.functions, plan.sources)]
-            supervisor = Supervisor(stages, lambda: self._ready(plan, etcd, supervisor, on_ready))
-            supervisor.listen()
-            poster = Poster(
-                lambda name, text: supervisor.inbox.put(partial(self._tell, name, text)), self._tokens
-            )
-            admin = AdminServer(LOOPBACK, options.admin_port, lambda: supervisor.states)
-            admin.start()
-            try:
-                supervisor.run(lambda: self._fire(plan.crons, poster, clock.now_s()))
-            finally:
-                poster.stop()
-                supervisor.shut_down()
-                admin.stop()
+            async with ProbeClient() as probes:
+                pipeline = Pipeline(plan, etcd_specs, self._build_surroundings(guard, probes))
+                await self._run_pipeline(pipeline, plan, etcd_specs, on_ready)
+
+    async def _run_pipeline(
+        self, pipeline: Pipeline, plan: Plan, etcd_specs: Sequence[ChildSpec], on_ready: OnReady
+    ) -> None:
+        loop = asyncio.get_running_loop()
+
+        def tell_later(name: str, text: str) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended: nobody is there to be told
+                loop.call_soon_threadsafe(self._tell, name, text)
+
+        def ready() -> None:
+            for spec in etcd_specs:
+                if spec.address is not None:
+                    remember_port(self._options.data_dir, spec.address[1])
+            ticker.begin(clock.now_s())
+            on_ready(plan, tell_later)
+
+        def changed(names: frozenset[str], problem: str) -> None:
+            if self._containers is not None and not problem:
+                problem = self._containers.renew_image(tell_later)
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._reload, pipeline, names, problem)
+
+        poster = Poster(tell_later, self._tokens)
+        reloader = Reloader(REPOSITORY, pipeline.code(), changed) if self._options.reload else None
+        ticker = Ticker(plan.crons, poster.fire)
+        supervisor = pipeline.build_supervisor(ready)
+        supervisor.listen()
+        if self._containers is not None:
+            self._containers.on_change = partial(self._wake_later, loop, supervisor)
+        admin = Admin(pipeline)
+        await admin.start(LOOPBACK, self._options.admin_port)
+        try:
+            if reloader is not None:
+                reloader.start()
+            await supervisor.run(lambda: ticker.tick(clock.now_s()))
+        finally:
+            poster.stop()
+            if reloader is not None:
+                reloader.stop()
+            await supervisor.shut_down()
+            await admin.stop()
+
+    def _reload(self, pipeline: Pipeline, names: frozenset[str], problem: str) -> None:
+        if problem:
+            for name in sorted(names):
+                self._tell(name, f"not replaced: {problem}")
+            return
+        self._tell("reload", f"code changed: {', '.join(sorted(names))} starts anew")
+        pipeline.replace(names)
+
+    @staticmethod
+    def _wake_later(loop: asyncio.AbstractEventLoop, supervisor: Supervisor) -> None:
+        """Have the loop look at once, from any thread."""
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(supervisor.wake)
+
+    def _build_surroundings(self, guard: Guard, probes: ProbeClient) -> Surroundings:
+        def launch_process(spec: ChildSpec) -> Child:
+            return Child(spec, guard)
+
+        return Surroundings(
+            launch=launch_process if self._containers is None else self._containers.make,
+            launch_process=launch_process,
+            ports=InstancePorts(),
+            journal=Journal(),
+            ask=probes.ask,
+            tell=self._tell,
+            cluster=self._manifests.cluster,
+            quiet_period_s=self._options.quiet_period_s,
+        )
 
     def _plan_etcd(self) -> tuple[list[ChildSpec], str]:
         if self._options.etcd_endpoints is not None:
@@ -100,29 +182,44 @@ class Runtime:
         port = find_free_port(preferred=read_remembered_port(data_dir))
         return [build_spec(self.etcd_binary, data_dir, port=port)], f"{LOOPBACK}:{port}"
 
-    def _build_stage(self, specs: Sequence[ChildSpec], guard: Guard) -> list[Supervised]:
-        return [Supervised(Child(spec, guard), self._tell) for spec in specs]
 
-    def _ready(
-        self,
-        plan: Plan,
-        etcd: Sequence[ChildSpec],
-        supervisor: Supervisor,
-        on_ready: Callable[[Plan, Callable[[str, str], None]], None],
-    ) -> None:
-        for spec in etcd:
-            if spec.address is not None:
-                remember_port(self._options.data_dir, spec.address[1])
-        now_s = clock.now_s()
-        self._next_s = {cron.name: cron.next_tick_s(now_s) for cron in plan.crons}
-        on_ready(plan, lambda name, text: supervisor.inbox.put(partial(self._tell, name, text)))
+class Ticker:
+    """Fires crons when they are due; ticks that were missed are not caught up."""
 
-    def _fire(self, crons: Sequence[Cron], poster: Poster, now_s: float) -> None:
-        """Fire every cron that is due; ticks that were missed are not caught up."""
-        for cron in crons:
+    def __init__(self, crons: Sequence[Cron], fire: Callable[[Cron], None]) -> None:
+        self._crons = crons
+        self._fire = fire
+        self._next_s: dict[str, float] = {}
+
+    def begin(self, now_s: float) -> None:
+        """Begin to wait, at a time in epoch seconds."""
+        self._next_s = {cron.name: cron.next_tick_s(now_s) for cron in self._crons}
+
+    def tick(self, now_s: float) -> None:
+        """Fire every cron that is due."""
+        for cron in self._crons:
             if now_s >= self._next_s[cron.name]:
-                poster.fire(cron)
+                self._fire(cron)
                 self._next_s[cron.name] = cron.next_tick_s(now_s)
+
+
+def connect_containers(options: Options, tell: Tell) -> DockerBackend:
+    """Connect to a docker engine, and remove what a runtime that was killed has left on it.
+
+    Raises:
+        BadConfig: There is none that can be used.
+    """
+    # Importing the SDK takes a tenth of a second, which nobody else is to wait for.
+    from local_runtime.containers.backend import DockerBackend  # noqa: PLC0415
+
+    return DockerBackend(
+        options.data_dir,
+        tell,
+        sources=REPOSITORY,
+        image=options.image,
+        base_image=read_variable("BASE_IMAGE"),
+        auth_tokens=options.auth_tokens,
+    )
 
 
 def read_tokens(options: Options) -> TokenFile | None:

@@ -5,20 +5,19 @@ from __future__ import annotations
 import base64
 import json
 import random
-import re
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from zoneinfo import ZoneInfo
+from typing import NoReturn
 
 import urllib3
-from croniter import croniter
-from croniter.croniter import CroniterError
 
+from local_runtime.cron import Schedule, parse_schedule
 from local_runtime.manifests import PingSource
 from shared import clock
+from shared.cloudevents import build_extension_headers, format_time
 from shared.errors import BadConfig
 from shared.tokens import ROLES_OF_SOURCES, TokenFile
 
@@ -27,13 +26,11 @@ RETRY_DELAYS_S = (0.1, 0.2, 0.4, 0.8, 1.6)
 RETRIED_STATUSES = frozenset({404, 413, 425, 429, 502, 503, 504})
 #: Sources that fire at the same second do not all post at once.
 LONGEST_JITTER_S = 0.5
-_FIELDS = (5, 6)
-#: What croniter would take beyond what Knative's parser does (L, W, # and random fields) is refused.
-_EXPRESSION = re.compile(r"[0-9A-Za-z*?/,\-]+")
-_NAMES = re.compile(
-    r"JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC|SUN|MON|TUE|WED|THU|FRI|SAT", re.IGNORECASE
-)
-_ALIASES = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
+#: Ticks may overlap, but a function that hangs must not be given a thread for each, for ever.
+MOST_UNDER_WAY = 100
+#: How much longer than the function may take its answer is waited for: "it took too long" is an answer too.
+_ANSWER_MARGIN_S = 5.0
+_JSON = "application/json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +38,7 @@ class Cron:
     """A PingSource that is ready to fire."""
 
     name: str
-    schedule: str
-    timezone: ZoneInfo
+    schedule: Schedule
     url: str
     #: The headers every event carries.
     headers: dict[str, str]
@@ -51,37 +47,8 @@ class Cron:
     timeout_s: float
 
     def next_tick_s(self, after_s: float) -> float:
-        """Return the first tick strictly after a time, both in epoch seconds."""
-        after = datetime.fromtimestamp(after_s, self.timezone)
-        return float(croniter(self.schedule, after, second_at_beginning=True).get_next(float))
-
-
-def parse_schedule(schedule: str) -> str:
-    """Check a schedule the way Knative does: 5 fields, or 6 with the seconds first, or an alias.
-
-    Raises:
-        ValueError: Says what is expected.
-    """
-    text = schedule.strip()
-    if text.startswith("@"):
-        if text not in _ALIASES:
-            raise ValueError(f"{text!r} is not one of {', '.join(_ALIASES)}")
-        return text
-    fields = text.split()
-    if len(fields) not in _FIELDS:
-        raise ValueError(f"{schedule!r} has {len(fields)} fields, not 5 (or 6 with the seconds first)")
-    for field in fields:
-        letters = _NAMES.sub("", field)
-        if _EXPRESSION.fullmatch(field) is None or re.search("[A-Za-z]", letters):
-            raise ValueError(f"{schedule!r}: {field!r} is not understood")
-    if re.search(r"[7-9]", re.sub(r"/\d+", "", fields[-1])):
-        raise ValueError(f"{schedule!r}: the day of the week is 0 to 6")
-    expression = " ".join(fields).replace("?", "*")
-    try:
-        croniter(expression, 0, second_at_beginning=True)
-    except (CroniterError, ValueError) as exc:
-        raise ValueError(f"{schedule!r}: {exc}") from exc
-    return expression
+        """Return the first tick strictly after a time, both in epoch seconds; infinity if there is none."""
+        return self.schedule.next_tick_s(after_s)
 
 
 def parse_body(source: PingSource) -> bytes:
@@ -93,10 +60,26 @@ def parse_body(source: PingSource) -> bytes:
     spec = source.spec
     if spec.data and spec.data_base64:
         raise ValueError("data and dataBase64 exclude each other")
-    body = base64.b64decode(spec.data_base64, validate=True) if spec.data_base64 else spec.data.encode()
-    if spec.content_type == "application/json" and body and not isinstance(json.loads(body), dict):
-        raise ValueError("data of application/json must be a JSON object")
+    body = spec.data.encode()
+    if spec.data_base64:
+        # Lines may be broken, as `base64` does.
+        text = spec.data_base64.replace("\r", "").replace("\n", "")
+        try:
+            body = base64.b64decode(text, validate=True)
+        except ValueError as exc:
+            raise ValueError(f"dataBase64: {exc}") from exc
+    if spec.content_type == _JSON and body:
+        try:
+            value = json.loads(body, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as exc:
+            raise ValueError(f"data of {_JSON} is not JSON: {exc}") from exc
+        if not isinstance(value, dict | None):
+            raise ValueError(f"data of {_JSON} must be a JSON object")
     return body
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
 
 
 def parse_cron(source: PingSource, url: str, *, timeout_s: float) -> Cron:
@@ -105,23 +88,27 @@ def parse_cron(source: PingSource, url: str, *, timeout_s: float) -> Cron:
     Raises:
         BadConfig: Names the source and what is wrong.
     """
-    name = source.metadata.name
+    name, spec = source.metadata.name, source.spec
+    # A time zone that the manifest does not name may stand in the schedule.
+    timezone = spec.timezone if "timezone" in spec.model_fields_set else ""
     try:
+        body = parse_body(source)
         return Cron(
             name=name,
-            schedule=parse_schedule(source.spec.schedule),
-            timezone=ZoneInfo(source.spec.timezone),
+            schedule=parse_schedule(spec.schedule, timezone),
             url=url,
             headers={
-                "content-type": source.spec.content_type,
+                # An event without data has no type of it.
+                **({"content-type": spec.content_type} if body and spec.content_type else {}),
                 "ce-specversion": "1.0",
                 "ce-type": "dev.knative.sources.ping",
                 "ce-source": f"/apis/v1/namespaces/{source.metadata.namespace}/pingsources/{name}",
+                **build_extension_headers(spec.ce_overrides.extensions),
             },
-            body=parse_body(source),
+            body=body,
             timeout_s=timeout_s,
         )
-    except (ValueError, OSError, KeyError) as exc:
+    except ValueError as exc:
         raise BadConfig(f"PingSource {name}: {exc}") from exc
 
 
@@ -138,7 +125,17 @@ def decide_retry_s(attempt: int, status: int | None) -> float | None:
 
 
 class Poster:
-    """Posts events, each in a thread of its own: a slow function holds up neither the loop nor a tick."""
+    """Posts events, each in a thread of its own: a slow function holds up neither the loop nor a tick.
+
+    When a tick is due is for its user to know, for whom nothing here blocks but `join`:
+
+        next_s = cron.next_tick_s(clock.now_s())    # once, when the functions can be reached
+        if clock.now_s() >= next_s:                 # some times a second: the clock may be put
+            poster.fire(cron)
+            next_s = cron.next_tick_s(clock.now_s())    # from now: what was missed is not caught up
+        poster.stop()                               # before the functions are stopped
+        await asyncio.to_thread(poster.join, 1.0)   # after it: answers have come, or never will
+    """
 
     def __init__(self, report: Callable[[str, str], None], tokens: TokenFile | None = None) -> None:
         """Make a poster.
@@ -151,29 +148,51 @@ class Poster:
         self._tokens = tokens
         self._stopping = threading.Event()
         self._http = urllib3.PoolManager(retries=False, maxsize=4)
+        #: Of the ticks under way; touched by the thread that fires only.
+        self._threads: list[threading.Thread] = []
 
     def fire(self, cron: Cron) -> None:
-        """Post one event and return at once; ticks may overlap."""
-        threading.Thread(target=self._post, args=(cron,), name=f"cron-{cron.name}", daemon=True).start()
+        """Post one event and return at once; ticks may overlap. For one thread."""
+        self._threads = [t for t in self._threads if t.is_alive()]
+        if self._stopping.is_set():
+            return
+        if len(self._threads) >= MOST_UNDER_WAY:
+            self._report(cron.name, f"tick lost: {MOST_UNDER_WAY} before it have not been answered yet")
+            return
+        # A daemon: a function that never answers must not keep the process from ending.
+        thread = threading.Thread(target=self._post, args=(cron,), name=f"cron-{cron.name}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     def stop(self) -> None:
         """Make no further attempt; requests under way are left to the functions, which finish them."""
         self._stopping.set()
 
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the requests under way, once stopped; whether all have ended. Not in a loop's thread."""
+        deadline = time.monotonic() + timeout_s
+        for thread in self._threads:
+            thread.join(max(deadline - time.monotonic(), 0))
+        self._http.clear()
+        return not any(t.is_alive() for t in self._threads)
+
     def _post(self, cron: Cron) -> None:
-        headers = {**cron.headers, "ce-id": str(uuid.uuid4()), "ce-time": _format_now()}
-        delay_s: float | None = random.uniform(0, LONGEST_JITTER_S)
-        attempt, outcome = 0, ""
-        while delay_s is not None:
-            if self._stopping.wait(delay_s):
-                return
+        headers = {**cron.headers, "ce-id": str(uuid.uuid4())}
+        if self._stopping.wait(random.uniform(0, LONGEST_JITTER_S)):
+            return
+        headers["ce-time"] = format_time(clock.now_s())
+        attempt, delay_s, outcome = 0, 0.0, ""
+        while not self._stopping.wait(delay_s):
             attempt += 1
             status, outcome = self._attempt(cron, headers)
             if status is not None and status < 300:  # noqa: PLR2004
                 return
-            delay_s = decide_retry_s(attempt, status)
+            wanted_s = decide_retry_s(attempt, status)
+            if wanted_s is None:
+                break
+            delay_s = wanted_s
         if not self._stopping.is_set():
-            self._report(cron.name, f"tick lost after {attempt} attempts: {outcome}")
+            self._report(cron.name, f"tick lost after {attempt} attempt{'s' * (attempt > 1)}: {outcome}")
 
     def _attempt(self, cron: Cron, headers: dict[str, str]) -> tuple[int | None, str]:
         try:
@@ -183,7 +202,7 @@ class Poster:
                 cron.url,
                 body=cron.body,
                 headers={**headers, **own},
-                timeout=urllib3.Timeout(connect=5.0, read=cron.timeout_s),
+                timeout=urllib3.Timeout(connect=5.0, read=cron.timeout_s + _ANSWER_MARGIN_S),
                 redirect=False,
             )
         except BadConfig as exc:
@@ -191,9 +210,3 @@ class Poster:
         except urllib3.exceptions.HTTPError as exc:
             return None, f"{cron.url} cannot be reached ({type(exc).__name__})"
         return answer.status, f"{cron.url} answered {answer.status}"
-
-
-def _format_now() -> str:
-    return (
-        datetime.fromtimestamp(clock.now_s(), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    )

@@ -39,6 +39,8 @@ _CONNECT_S = 5.0
 _IDLE_S = 60.0
 #: During an upload: the server may be held up by etcd for a while, the connection is not to be given up.
 _UPLOAD_IDLE_S = 300.0
+#: As long as a function may take for one request: longer than Knative allows unless told otherwise.
+_LONGEST_S = 600.0
 
 #: Uploads that one answer lists.
 PAGE = 200
@@ -163,6 +165,22 @@ class Client:
                 timeout=urllib3.Timeout(connect=_UPLOAD_IDLE_S, read=_UPLOAD_IDLE_S),
             )
             return self._parse(answer.status, answer.data)
+
+    def exchange(self, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
+        """POST a body; returns what was answered, status and body, an error as well.
+
+        Raises:
+            Transient: Nothing was answered.
+        """
+        with self._failures():
+            answer = self._http.request(
+                "POST",
+                self._address(path, {}),
+                body=body,
+                headers={**self.headers, **headers},
+                timeout=_timeout(_LONGEST_S),
+            )
+            return answer.status, answer.data
 
     def read_upload(self, upload_id: str) -> Json:
         """GET an upload: what it was, and whether its rows are queued or stored."""

@@ -47,12 +47,17 @@ def _find_image():
         find_image(api, REPOSITORY, base_image=BASE_IMAGE, tell=lambda _name, _text: None)
 
 
-def connect_backend(data_dir, **how):
+def start_backend(data_dir, **how):
     told = []
     backend = DockerBackend(
         data_dir, lambda _name, text: told.append(text), sources=REPOSITORY, base_image=BASE_IMAGE, **how
     )
     backend.told = told
+    try:
+        backend.prepare()
+    except PipelineError:
+        backend.close()
+        raise
     return backend
 
 

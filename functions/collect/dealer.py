@@ -16,9 +16,6 @@ from shared.queue import MAX_MESSAGES_PER_CLAIM, ReadyMessage
 GATHER_S = 0.012
 #: Payload bytes of one group: as Parquet some 0.35 MB.
 GROUP_BYTES = 1_000_000
-#: Waiting messages that deserve a request more: so many that each request gets a full group. With four, the
-#: groups of a large upload were smaller, and moving it took a quarter more CPU.
-MESSAGES_PER_REQUEST = 12
 #: How many messages the dealer keeps in mind; the rest is found by a listing when these are dealt.
 WINDOW = 4096
 
@@ -34,24 +31,38 @@ class Dealer:
 
     def __init__(self) -> None:
         self._waiting: dict[str, _Waiting] = {}
-        self._dealt: set[str] = set()
+        #: Messages that collect was told of and has not answered for, with the revision it was told.
+        self._dealt: dict[str, int] = {}
+        #: Of these the ones that the bell has named since.
+        self._again: dict[str, ReadyMessage] = {}
         #: Whether messages were passed over because the window was full.
         self.overflowed = False
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def learn(self, messages: Iterable[ReadyMessage], now: float) -> None:
-        """Take note of messages; those that are being worked on are not new."""
+    def hear(self, messages: Iterable[ReadyMessage], now: float) -> None:
+        """Take note of messages that the bell names: published, or released by who could not move them."""
         for m in messages:
-            if m.id in self._dealt:
-                continue
-            if m.id in self._waiting:
-                self._waiting[m.id].message = m
-            elif len(self._waiting) < WINDOW:
-                self._waiting[m.id] = _Waiting(m, now)
-            else:
-                self.overflowed = True
+            if m.id not in self._dealt:
+                self._note(m, now)
+            elif m.revision > self._dealt[m.id]:
+                # To be dealt again, but not beside the request that has just released it.
+                self._again[m.id] = m
+
+    def find(self, messages: Iterable[ReadyMessage], now: float) -> None:
+        """Take note of messages that a listing found; those that are being worked on are no news."""
+        for m in messages:
+            if m.id not in self._dealt:
+                self._note(m, now)
+
+    def _note(self, m: ReadyMessage, now: float) -> None:
+        if m.id in self._waiting:
+            self._waiting[m.id].message = m
+        elif len(self._waiting) < WINDOW:
+            self._waiting[m.id] = _Waiting(m, now)
+        else:
+            self.overflowed = True
 
     def deal(self, now: float) -> list[ReadyMessage]:
         """Take the next group, or nothing where waiting a little longer makes a better one."""
@@ -72,7 +83,7 @@ class Dealer:
             return []
         for m in group:
             del self._waiting[m.id]
-            self._dealt.add(m.id)
+            self._dealt[m.id] = m.revision
         return group
 
     def due(self, now: float) -> float:
@@ -80,11 +91,13 @@ class Dealer:
         first = next(iter(self._waiting.values()), None)
         return float("inf") if first is None else max(first.since + GATHER_S - now, 0.0)
 
-    def done(self, group: Iterable[ReadyMessage]) -> None:
-        """Forget a group that collect has answered for, well or not: a listing finds what is left of it."""
-        self._dealt -= {m.id for m in group}
+    def done(self, group: Iterable[ReadyMessage], now: float) -> None:
+        """Forget a group that collect has answered for, well or not: a listing finds what is left of it.
 
-
-def decide_in_flight(depth: int, most: int) -> int:
-    """Decide how many requests at a time a depth deserves: one per MESSAGES_PER_REQUEST, at most `most`."""
-    return max(1, min(most, -(-depth // MESSAGES_PER_REQUEST)))
+        What was released meanwhile waits again.
+        """
+        for m in group:
+            del self._dealt[m.id]
+            again = self._again.pop(m.id, None)
+            if again is not None:
+                self._note(again, now)

@@ -38,6 +38,18 @@ def progress_bar(what: str) -> Iterator[Show]:
         yield lambda done, total, words: bar.update(task, completed=done, total=total, words=words)
 
 
+@contextmanager
+def spinner(what: str) -> Iterator[None]:
+    """Show that something is waited for."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console  # noqa: PLC0415  (60 ms: only for those who see it)
+
+    with Console(stderr=True).status(what):
+        yield
+
+
 def format_bytes(count: int) -> str:
     """Write a size for people."""
     size = float(count)

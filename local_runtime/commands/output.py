@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,11 +13,15 @@ import click
 from click.core import ParameterSource
 
 from shared.client import Client
+from shared.config import parse_duration_s
 from shared.errors import BadConfig
 
 UPLOAD_URL = "http://127.0.0.1:8081"
 QUERY_URL = "http://127.0.0.1:8080"
 COLLECT_URL = "http://127.0.0.1:8082"
+
+#: Where `up` keeps everything unless told otherwise.
+DATA_DIR = Path(".local")
 
 #: The colour of a status, on a terminal.
 _COLOURS = {
@@ -45,15 +50,39 @@ def json_option(command: _Command) -> _Command:
     )
 
 
-def url_option(default: str, what: str) -> Callable[[_Command], _Command]:
+def data_dir_option(command: _Command) -> _Command:
+    """Add --data-dir: which runtime is meant."""
+    return click.option(
+        "--data-dir",
+        default=DATA_DIR,
+        show_default=True,
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Where the runtime keeps everything.",
+    )(command)
+
+
+def name_data_dir(data_dir: Path) -> str:
+    """Write the option that names a data directory, to be pasted; nothing where it is the default."""
+    return "" if data_dir == DATA_DIR else f" --data-dir {shlex.quote(str(data_dir))}"
+
+
+def duration(_ctx: click.Context, _parameter: click.Parameter, value: str) -> float:
+    """Read an option's duration into seconds; a callback for click."""
+    try:
+        return parse_duration_s(value)
+    except ValueError as exc:
+        raise click.BadParameter(str(exc)) from exc
+
+
+def url_option(default: str | None, what: str) -> Callable[[_Command], _Command]:
     """Add --url with the address of a function, and what gives the token that `connect` sends."""
 
     def add(command: _Command) -> _Command:
         for option in (_token_file_option, _token_option):
             command = option(command)
-        return click.option("--url", default=default, show_default=True, help=f"The address of {what}.")(
-            command
-        )
+        return click.option(
+            "--url", default=default, show_default=default is not None, help=f"The address of {what}."
+        )(command)
 
     return add
 

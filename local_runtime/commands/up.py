@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import signal
 import subprocess
 import sys
 import threading
@@ -11,11 +13,16 @@ from pathlib import Path
 
 import click
 
+from local_runtime.commands.bars import spinner
+from local_runtime.commands.output import DATA_DIR, name_data_dir
+from local_runtime.detach import Detached
 from local_runtime.plan import REPOSITORY, Options, Plan
 from local_runtime.ports import LOOPBACK, build_url
+from local_runtime.running import Running, announce, signed
 from local_runtime.runtime import Runtime, lock_data_dir
 from shared import clock
 from shared.client import Client
+from shared.config import parse_duration_s
 from shared.errors import PipelineError
 from shared.tokens import ROLES_OF_SOURCES, TokenFile
 
@@ -28,6 +35,19 @@ _GENERATOR = REPOSITORY / "samples" / "generate.py"
 Tell = Callable[[str, str], None]
 
 
+class Seconds(click.ParamType[float]):
+    """A duration such as 500ms or 30s."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read it."""
+        try:
+            return value if isinstance(value, float) else parse_duration_s(str(value))
+        except ValueError as exc:
+            self.fail(str(exc), param, ctx)
+
+
 def _port_option(name: str, default: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
     return click.option(
         f"--{name}-port", default=default, show_default=True, type=_PORT, help=f"The port of {name}."
@@ -37,7 +57,7 @@ def _port_option(name: str, default: int) -> Callable[[Callable[..., None]], Cal
 @click.command()
 @click.option(
     "--data-dir",
-    default=Path(".local"),
+    default=DATA_DIR,
     show_default=True,
     type=click.Path(path_type=Path, file_okay=False),
     help="Where everything is kept.",
@@ -80,7 +100,36 @@ def _port_option(name: str, default: int) -> Callable[[Callable[..., None]], Cal
     is_flag=True,
     help="Without tokens serve not only this machine but everybody. Also INSECURE.",
 )
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="SERVICE.KEY=VALUE",
+    help="What a manifest should say instead, such as upload.autoscaling.knative.dev/window=6s.",
+)
+@click.option(
+    "--quiet-period",
+    default="1s",
+    show_default=True,
+    type=Seconds(),
+    help="How long an instance that goes is kept without requests; a cluster takes 30s.",
+)
+@click.option(
+    "--backend",
+    default="process",
+    show_default=True,
+    type=click.Choice(["process", "docker"]),
+    help="What runs each instance and source: a process, or a container of the local docker engine.",
+)
+@click.option(
+    "--image",
+    default="",
+    metavar="NAME",
+    help="With --backend docker, an image the engine has; else one is built of the Dockerfile.",
+)
+@click.option("--reload", is_flag=True, help="Replace the instances of a function when its code changes.")
 @click.option("--no-sample", is_flag=True, help="Do not upload the sample into an empty data directory.")
+@click.option("--detach", is_flag=True, help="In the background: return when it is ready; `down` ends it.")
 def up(
     *,
     data_dir: Path,
@@ -94,9 +143,20 @@ def up(
     etcd_endpoints: str | None,
     auth_tokens: Path | None,
     insecure: bool,
+    overrides: tuple[str, ...],
+    quiet_period: float,
+    backend: str,
+    image: str,
+    reload: bool,
     no_sample: bool,
+    detach: bool,
 ) -> None:
     """Run the whole pipeline here, in the foreground, until Ctrl-C."""
+    if image and backend != "docker":
+        raise click.UsageError("--image is what containers run in: it goes with --backend docker")
+    if detach:
+        start_detached(data_dir)
+        return
     options = Options(
         data_dir=data_dir,
         host=host,
@@ -108,8 +168,13 @@ def up(
         sample=not no_sample,
         auth_tokens=auth_tokens,
         insecure=insecure,
+        overrides=overrides,
+        quiet_period_s=quiet_period,
+        reload=reload,
+        backend=backend,
+        image=image,
     )
-    with lock_data_dir(data_dir) as lock:
+    with lock_data_dir(data_dir) as lock, signed(data_dir, lock):
         runtime = Runtime(options, lock, tell)
         binary = runtime.etcd_binary
         if binary is not None and binary.warning:
@@ -124,39 +189,28 @@ def up(
 def tell(name: str, sentence: str) -> None:
     """Print one event; a reader that went away does not stop the pipeline."""
     now = datetime.fromtimestamp(clock.now_s(), UTC).astimezone()
+    # What is kept, such as the log of a detached runtime, must say the day too.
+    at = f"{now:%H:%M:%S}" if sys.stdout.isatty() else now.isoformat(timespec="milliseconds")
     try:
-        click.echo(f"{now:%H:%M:%S} {click.style(name, bold=True)}: {sentence}")
+        click.echo(f"{at} {click.style(name, bold=True)}: {sentence}")
     except OSError:
         return
 
 
 def _ready(plan: Plan, options: Options, tell_later: Tell, *, fresh: bool) -> None:
     """Say where everything is and what to try; upload the sample if this is the first run."""
-    upload, query = plan.urls.get("upload", ""), plan.urls.get("query", "")
-    own = "" if upload == "http://127.0.0.1:8081" else f" --url {upload}"
-    asked = "" if query == "http://127.0.0.1:8080" else f" --url {query}"
-    header = said = ""
-    if options.auth_tokens is not None:
-        header = '-H "Authorization: Bearer $GPU_TELEMETRY_TOKEN" '
-        said = f", with a token of {options.auth_tokens} in GPU_TELEMETRY_TOKEN"
-    addresses = {**plan.urls, "admin": build_url(LOOPBACK, options.admin_port)}
-    if options.metrics_port:
-        addresses["metrics"] = build_url(options.host, options.metrics_port) + "/metrics"
-    lines = [
-        "",
-        click.style("The pipeline is up.", bold=True),
-        *(f"  {name:8} {url}" for name, url in addresses.items()),
-        f"  logs     {options.data_dir}/logs",
-        "",
-        f"Try next{said}:",
-        f"  gpu-telemetry upload samples/two_hosts.csv --wait{own}",
-        f"  gpu-telemetry gpus{asked}",
-        f"  curl {header}{query}/api/v1/gpus",
-        "Ctrl-C stops it.",
-        "",
-    ]
+    upload = plan.urls.get("upload", "")
+    metrics = build_url(options.host, options.metrics_port) + "/metrics" if options.metrics_port else None
+    running = announce(
+        options.data_dir,
+        host=options.host,
+        urls=plan.urls,
+        admin=build_url(LOOPBACK, options.admin_port),
+        metrics=metrics,
+        auth_tokens=options.auth_tokens,
+    )
     try:
-        click.echo("\n".join(lines))
+        click.echo(describe_running(running, options.data_dir, "Ctrl-C or `gpu-telemetry down` stops it."))
     except OSError:
         return
     # The file is left when the first run ended before it was uploaded.
@@ -164,6 +218,52 @@ def _ready(plan: Plan, options: Options, tell_later: Tell, *, fresh: bool) -> No
         threading.Thread(
             target=_upload_sample, args=(options, upload, tell_later), name="sample", daemon=True
         ).start()
+
+
+def describe_running(running: Running, data_dir: Path, how_to_stop: str) -> str:
+    """Say where everything is and what to try."""
+    upload, query = running.urls.get("upload", ""), running.urls.get("query", "")
+    own = "" if upload == "http://127.0.0.1:8081" else f" --url {upload}"
+    asked = "" if query == "http://127.0.0.1:8080" else f" --url {query}"
+    header = said = ""
+    if running.auth_tokens is not None:
+        header = '-H "Authorization: Bearer $GPU_TELEMETRY_TOKEN" '
+        said = f", with a token of {running.auth_tokens} in GPU_TELEMETRY_TOKEN"
+    addresses = {**running.urls, "admin": running.admin}
+    if running.metrics:
+        addresses["metrics"] = running.metrics
+    lines = [
+        "",
+        click.style("The pipeline is up.", bold=True),
+        *(f"  {name:8} {url}" for name, url in addresses.items()),
+        f"  logs     {data_dir}/logs",
+        "",
+        f"Try next{said}:",
+        f"  gpu-telemetry upload samples/two_hosts.csv --wait{own}",
+        f"  gpu-telemetry gpus{asked}",
+        f"  curl {header}{query}/api/v1/gpus",
+        f"  gpu-telemetry top{name_data_dir(data_dir)}",
+        how_to_stop,
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def start_detached(data_dir: Path) -> None:
+    """Start the same runtime in the background and wait until it is ready.
+
+    Raises:
+        PipelineError: It does not start; then nothing of it is left.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)  # as Ctrl-C: nothing half started is left behind
+    detached = Detached([word for word in sys.argv[1:] if word != "--detach"], data_dir)
+    with spinner("starting"):
+        running = detached.wait_ready()
+    for line in itertools.takewhile(bool, detached.read_output()):
+        click.echo(line)
+    stop = f"gpu-telemetry down{name_data_dir(data_dir)}"
+    click.echo(describe_running(running, data_dir, f"It runs in the background: `{stop}` stops it."))
 
 
 def _upload_sample(options: Options, url: str, tell_later: Tell) -> None:

@@ -41,7 +41,6 @@ def build_creation(spec: ChildSpec, engine: Engine) -> dict[str, Any]:
         environment["AUTH_TOKENS"] = str(TOKENS_PATH)
         target, source = str(TOKENS_PATH.parent), str(engine.tokens_folder)
         mounts.append(Mount(target, source, type="bind", read_only=True))
-    limit_bytes = read_memory_limit(spec)
     return {
         "image": engine.image,
         "name": f"gpu-telemetry-{name}-{secrets.token_hex(4)}",
@@ -60,9 +59,9 @@ def build_creation(spec: ChildSpec, engine: Engine) -> dict[str, Any]:
             tmpfs=_TMPFS,
             cap_drop=["ALL"],
             security_opt=["no-new-privileges"],
-            mem_limit=limit_bytes,
+            mem_limit=spec.memory_limit_bytes,
             # No swap beyond it.
-            memswap_limit=limit_bytes,
+            memswap_limit=spec.memory_limit_bytes,
             mounts=mounts,
             # The output is taken as it comes: the engine need not keep it as well.
             log_config=LogConfig(type="none"),
@@ -79,12 +78,6 @@ def find_program(program: str) -> str:
     """Name a program as the image knows it: what stands beside this Python is on the image's PATH."""
     path = Path(program)
     return path.name if path.parent == Path(sys.executable).parent else program
-
-
-def read_memory_limit(spec: ChildSpec) -> int | None:
-    """Return the memory limit of a program in bytes, if there is one."""
-    limit: int | None = getattr(spec, "memory_limit_bytes", None)
-    return limit or None
 
 
 def parse_exit_status(status: int) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from docker.types import CancellableStream
 
-from local_runtime.containers.creation import build_creation, parse_exit_status, read_memory_limit
+from local_runtime.containers.creation import build_creation, parse_exit_status
 from local_runtime.containers.engine import ENGINE_ERRORS, Engine, explain, release, remove_container
 from local_runtime.instance import ChildSpec, describe_exit, open_log
 from shared import clock
@@ -110,7 +110,7 @@ class Life:
         """Wait for the program's end, which is near: its output has ended."""
         status = self._engine.api.wait(self.id, timeout=None)["StatusCode"]
         if status and self._engine.api.inspect_container(self.id)["State"]["OOMKilled"]:
-            limit_bytes = read_memory_limit(self._spec)
+            limit_bytes = self._spec.memory_limit_bytes
             of = f" of {limit_bytes / 2**20:.0f} MiB" if limit_bytes else ""
             self._reason = f"killed: it took more memory than its limit{of}"
         return parse_exit_status(status)
@@ -141,10 +141,10 @@ class Life:
             self.gone.set()
 
     def _say(self, message: str) -> None:
-        """Add a line to the log of the program, which could not say it itself."""
+        """Add a line to the log of the program, which could not say it itself; the core tells a person."""
         record = {
             "time": datetime.fromtimestamp(clock.now_s(), UTC).isoformat(timespec="milliseconds"),
-            "level": "error",
+            "level": "info",
             "logger": __name__,
             "instance": self._spec.name,
             "message": message,

@@ -76,12 +76,15 @@ def is_local(request: Request) -> bool:
 def client_address(request: Request) -> str:
     """Name who asks.
 
-    Only a peer on this machine, a proxy or Knative's queue-proxy, is believed when it says for whom it
-    forwards, and only the last hop that it names: what stands before that was written by others.
+    Only who is on this machine, a proxy, the activator or Knative's queue-proxy, is believed when it says for
+    whom it forwards. There may be several, one behind the other: each appends who asked it, so that the hops
+    are read from the last one back, until one is not of this machine. What stands before it, others wrote.
     """
-    peer = request.remote_addr or ""
-    if not is_loopback(peer):
-        return peer
-    hops = request.headers.getlist("X-Forwarded-For")
-    last = hops[-1].rpartition(",")[2] if hops else ""
-    return parse_address(last) or peer
+    asking = request.remote_addr or ""
+    hops = ",".join(request.headers.getlist("X-Forwarded-For")).split(",")
+    while hops and is_loopback(asking):
+        hop = parse_address(hops.pop())
+        if not hop:
+            break
+        asking = hop
+    return asking

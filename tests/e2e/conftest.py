@@ -73,7 +73,19 @@ class Up:
         return json.loads(self._http.request("GET", self.urls[name] + path).data)
 
     def services(self):
+        """The services, by name."""
         return {service["name"]: service for service in self.get("admin", "/services")["services"]}
+
+    def processes(self):
+        """Everything that runs: etcd and the sources by their names, instances by theirs."""
+        told = self.get("admin", "/services")
+        instances = [instance for service in told["services"] for instance in service["instances"]]
+        return {process["name"]: process for process in [*told["processes"], *instances]}
+
+    def instances(self, service, *states):
+        """The instances of a service that are in one of these states; without any, all."""
+        found = self.services()[service]["instances"]
+        return [instance for instance in found if not states or instance["state"] in states]
 
     def run(self, command, *arguments):
         """Run a subcommand against this pipeline."""

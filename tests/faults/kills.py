@@ -23,7 +23,7 @@ def until_random_moment(chance: random.Random, most_s: float) -> None:
 
 
 def all_ready(up):
-    return all(service["ready"] for service in up.services().values())
+    return up.get("admin", "/health")["ready"]
 
 
 def etcd_of(up):
@@ -47,8 +47,13 @@ def kill_service(up, name, chance):
 
     Tells which.
     """
-    wait_until(lambda: up.services()[name]["ready"], 30, every_s=0.02)
-    group = up.services()[name]["pid"]
+
+    def ready():
+        if name in up.services():
+            return up.instances(name, "ready")
+        return [process for process in [up.processes()[name]] if process["ready"]]
+
+    group = chance.choice(wait_until(ready, 30, every_s=0.02))["pid"]
     others = [pid for pid in members(group) if pid != group]
     how = chance.choice(["all", "first", "worker"]) if others else "all"
     kill_9({"all": -group, "first": group, "worker": chance.choice(others or [0])}[how])

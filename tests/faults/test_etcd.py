@@ -48,7 +48,7 @@ def test_etcd_killed_under_load(start, sound_etcd, chance, say, scale):
         for _ in range(KILLS * scale):
             more_uploads(load)
             until_random_moment(chance, 0.5)
-            kill_9(up.services()["etcd"]["pid"])
+            kill_9(up.processes()["etcd"]["pid"])
             wait_until(lambda: all_ready(up), 30)
         more_uploads(load)
         done = account(up, endpoints, load, asker)

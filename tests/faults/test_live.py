@@ -66,7 +66,7 @@ def test_etcd_and_query_killed_under_a_socket(start, sound_etcd, chance, say, sc
             if turn % 2:
                 kill_service(up, "query", chance)
             else:
-                kill_9(up.services()["etcd"]["pid"])
+                kill_9(up.processes()["etcd"]["pid"])
             wait_until(lambda: all_ready(up), 30)
         load.stop()
         wanted = load.keys()

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 import urllib3
@@ -17,8 +16,7 @@ from local_runtime.containers.image import digest_sources
 from local_runtime.instance import ChildSpec
 from local_runtime.plan import REPOSITORY
 from local_runtime.ports import find_free_port
-from shared.errors import BadConfig
-from tests.containers import BASE_IMAGE, connect_backend, list_containers, need_image
+from tests.containers import BASE_IMAGE, list_containers, need_image, refusal, start_backend
 from tests.csvs import wide_history
 from tests.waiting import wait_until
 
@@ -56,7 +54,7 @@ def image():
 
 @pytest.fixture
 def backend(tmp_path):
-    backend = connect_backend(tmp_path / "data")
+    backend = start_backend(tmp_path / "data")
     yield backend
     backend.close()
     assert list_containers(tmp_path / "data") == []
@@ -73,12 +71,8 @@ def make(backend, tmp_path):
             "own_variables": frozenset(environment),
             "cwd": REPOSITORY,
             "log_path": tmp_path / "data" / "logs" / f"{name}.log",
-            "memory_limit_bytes": None,
         }
-        fields = {**given, **changes}
-        memory_limit_bytes = fields.pop("memory_limit_bytes")
-        spec = ChildSpec(**fields)
-        return backend.make(SimpleNamespace(**{**vars(spec), "memory_limit_bytes": memory_limit_bytes}))
+        return backend.make(ChildSpec(**{**given, **changes}))
 
     return make
 
@@ -162,7 +156,7 @@ class TestInside:
         tokens = tmp_path / "tokens"
         tokens.write_text("ingest 0123456789abcdef-one\n")
         tokens.chmod(0o600)
-        backend = connect_backend(tmp_path / "other", auth_tokens=tokens)
+        backend = start_backend(tmp_path / "other", auth_tokens=tokens)
         port = find_free_port()
         environment = {
             "PORT": str(port),
@@ -245,7 +239,7 @@ class TestEnding:
         assert wait_exit(container) == -signal.SIGKILL
         assert container.describe_exit() == "killed: it took more memory than its limit of 64 MiB"
         line = json.loads(wait_until(lambda: read_log(container)).splitlines()[-1])
-        assert (line["level"], line["message"]) == ("error", container.describe_exit())
+        assert line["message"] == container.describe_exit()
 
     def test_sigterm_before_a_handler_is_installed_ends_it(self, make):
         container = make("sleep", "python", "-c", SLEEP)
@@ -299,10 +293,10 @@ class TestBackend:
         program = f"""
 import os, pathlib, signal, sys, time
 sys.path.insert(0, {str(REPOSITORY)!r})
-from tests.containers import connect_backend
+from tests.containers import start_backend
 from local_runtime.containers.image import digest_sources
 from local_runtime.instance import ChildSpec
-backend = connect_backend(pathlib.Path({str(tmp_path / "killed")!r}))
+backend = start_backend(pathlib.Path({str(tmp_path / "killed")!r}))
 container = backend.make(ChildSpec(name="left", command=("sleep", "600"), environment={{}}, cwd=pathlib.Path("/"),
     log_path=pathlib.Path({str(tmp_path / "left.log")!r})))
 container.start()
@@ -312,16 +306,17 @@ os.kill(os.getpid(), signal.SIGKILL)
         done = subprocess.run([sys.executable, "-c", program], timeout=60, check=False)
         assert done.returncode == -signal.SIGKILL
         assert len(list_containers(tmp_path / "killed")) == 1
-        connect_backend(tmp_path / "other").close()
+        start_backend(tmp_path / "other").close()
         assert len(list_containers(tmp_path / "killed")) == 1
-        backend = connect_backend(tmp_path / "killed")
+        backend = start_backend(tmp_path / "killed")
         assert backend.told == ["removed 1 container that a killed runtime had left"]
         assert list_containers(tmp_path / "killed") == []
         backend.close()
 
     def test_the_end_of_a_container_is_told_at_once(self, tmp_path):
         changes = []
-        backend = connect_backend(tmp_path / "data", on_change=lambda: changes.append(1))
+        backend = start_backend(tmp_path / "data")
+        backend.on_change = lambda: changes.append(1)
         spec = ChildSpec(
             name="short", command=("true",), environment={}, cwd=REPOSITORY, log_path=tmp_path / "short.log"
         )
@@ -332,9 +327,10 @@ os.kill(os.getpid(), signal.SIGKILL)
         backend.close()
 
     def test_an_image_that_is_not_there_is_said(self, tmp_path):
-        with pytest.raises(BadConfig, match="has no image 'no/such:image'"):
-            connect_backend(tmp_path, image="no/such:image")
+        assert refusal(lambda: start_backend(tmp_path, image="no/such:image")) == (
+            "the engine has no image 'no/such:image': docker images lists those it has"
+        )
 
     def test_an_image_of_ones_own_is_taken(self, tmp_path):
         image = f"gpu-telemetry:{digest_sources(REPOSITORY, BASE_IMAGE)}"
-        connect_backend(tmp_path, image=image).close()
+        start_backend(tmp_path, image=image).close()

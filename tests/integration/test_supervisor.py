@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -61,8 +62,9 @@ class Watched:
     def __init__(self, guard, *stages):
         self.told = []
         self.ready = 0
-        children = [[Supervised(Child(s, guard), self.tell) for s in stage] for stage in stages]
-        self.supervisor = Supervisor(children, self.note_ready)
+        stages = [[Supervised(Child(s, guard), self.tell) for s in stage] for stage in stages]
+        self.processes = {process.name: process for stage in stages for process in stage}
+        self.supervisor = Supervisor(stages, self.note_ready)
 
     def tell(self, name, sentence):
         self.told.append(f"{name}: {sentence}")
@@ -77,8 +79,14 @@ class Watched:
 
         wait_until(turned, timeout_s, every_s=0.02)
 
+    def state(self, name):
+        return self.processes[name].describe()
+
     def pid(self, name):
-        return next(s.pid for s in self.supervisor.states if s.name == name)
+        return self.state(name)["pid"]
+
+    def shut_down(self):
+        asyncio.run(self.supervisor.shut_down())
 
 
 def test_stages_start_one_after_the_other_and_stop_backwards(tmp_path, guard):
@@ -86,7 +94,7 @@ def test_stages_start_one_after_the_other_and_stop_backwards(tmp_path, guard):
     watched.turn_until(lambda: watched.ready)
     pids = [watched.pid("one"), watched.pid("two")]
     assert watched.ready == 1
-    watched.supervisor.shut_down()
+    watched.shut_down()
     assert not any(alive(pid) for pid in pids)
 
 
@@ -95,13 +103,11 @@ def test_a_killed_process_is_started_again(tmp_path, guard):
     watched.turn_until(lambda: watched.ready)
     first = watched.pid("one")
     os.kill(first, signal.SIGKILL)
-    watched.turn_until(
-        lambda: watched.supervisor.states[0].restarts == 1 and watched.supervisor.states[0].ready
-    )
+    watched.turn_until(lambda: watched.state("one")["restarts"] == 1 and watched.state("one")["ready"])
     assert watched.pid("one") != first
     assert watched.ready == 1
     assert any("killed by SIGKILL" in line for line in watched.told)
-    watched.supervisor.shut_down()
+    watched.shut_down()
 
 
 def test_what_never_starts_is_reported_with_the_end_of_its_log(tmp_path, guard):
@@ -110,7 +116,7 @@ def test_what_never_starts_is_reported_with_the_end_of_its_log(tmp_path, guard):
     with pytest.raises(PipelineError, match="broken does not start") as caught:
         watched.turn_until(lambda: False)
     assert "no such table" in caught.value.message
-    watched.supervisor.shut_down()
+    watched.shut_down()
 
 
 def test_a_program_that_does_not_exist_is_named(tmp_path, guard):
@@ -124,7 +130,7 @@ def test_what_ignores_sigterm_is_killed_after_its_grace_time(tmp_path, guard):
     watched.turn_until(lambda: watched.ready and "up" in (tmp_path / "stubborn.log").read_text())
     pid = watched.pid("stubborn")
     began = time.monotonic()
-    watched.supervisor.shut_down()
+    watched.shut_down()
     assert 0.4 < time.monotonic() - began < 3
     assert not alive(pid)
 

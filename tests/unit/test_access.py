@@ -148,6 +148,13 @@ def test_of_elsewhere(asked):
         (request("10.0.0.7", X_Forwarded_For="1.1.1.1"), "10.0.0.7"),
         (request(X_Forwarded_For="1.1.1.1, 10.0.0.7:80"), "10.0.0.7"),
         (request(X_Forwarded_For="1.1.1.1,"), "127.0.0.1"),
+        (request(X_Forwarded_For="1.1.1.1, 10.0.0.7, 127.0.0.1"), "10.0.0.7"),
+        (request(X_Forwarded_For='1.1.1.1, 10.0.0.7, "[::1]:80", ::ffff:127.0.0.1'), "10.0.0.7"),
+        (request("::1", X_Forwarded_For="127.0.0.1, 10.0.0.7, 127.0.0.1"), "10.0.0.7"),
+        (request(X_Forwarded_For="10.0.0.7, unknown, 127.0.0.1"), "unknown"),
+        (request(X_Forwarded_For="127.0.0.2, ::1"), "127.0.0.2"),
+        (request(X_Forwarded_For="10.0.0.7,, 127.0.0.1"), "127.0.0.1"),
+        (request("10.0.0.9", X_Forwarded_For="10.0.0.7, 127.0.0.1"), "10.0.0.9"),
         (request(), "127.0.0.1"),
     ],
 )

@@ -77,8 +77,7 @@ class TestCreation:
         assert created["labels"] == {"a": "b", "gpu-telemetry.instance": "upload-00001-2"}
 
     def test_the_memory_limit_is_one_for_memory_and_swap(self):
-        limited = SimpleNamespace(**vars(spec()), memory_limit_bytes=2**26)
-        host = build_creation(limited, engine())["host_config"]
+        host = build_creation(spec(memory_limit_bytes=2**26), engine())["host_config"]
         assert (host["Memory"], host["MemorySwap"]) == (2**26, 2**26)
 
     def test_tokens_are_mounted_where_they_are_asked_for(self):

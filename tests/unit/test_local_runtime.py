@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from local_runtime.admin import build_answer
 from local_runtime.embedded_etcd import parse_last_problem
 from local_runtime.etcd_binary import EtcdBinary, build_command, is_sound, parse_version
 from local_runtime.instance import decide_restart, describe_exit
@@ -14,17 +13,16 @@ from local_runtime.log_tail import LogTail, parse_log_line
 from local_runtime.manifests import read_manifests
 from local_runtime.plan import REPOSITORY, Options, build_plan
 from local_runtime.ports import is_loopback
-from local_runtime.supervisor import ServiceState
 from shared.config import read_settings
 from shared.errors import BadConfig
 
 BASE = REPOSITORY / "deploy" / "knative" / "base"
 
 
-def plan(tmp_path, *, auth_tokens=None, insecure=False, **environment):
+def plan(tmp_path, *, host="127.0.0.1", auth_tokens=None, insecure=False, **environment):
     options = Options(
         data_dir=tmp_path,
-        host="127.0.0.1",
+        host=host,
         ports={"upload": 8081, "query": 8080, "collect": 8082},
         admin_port=8090,
         metrics_port=8083,
@@ -40,6 +38,10 @@ def plan(tmp_path, *, auth_tokens=None, insecure=False, **environment):
         etcd_endpoints="127.0.0.1:2379",
         environment={"PATH": "/bin", **environment},
     )
+
+
+def function_of(built, name):
+    return next(f for f in built.functions if f.service.metadata.name == name)
 
 
 def test_backoff_doubles_up_to_five_seconds():
@@ -115,17 +117,11 @@ def test_the_last_problem_in_an_etcd_log():
 
 
 def test_functions_get_what_knative_promises(tmp_path):
-    upload = next(f for f in plan(tmp_path).functions if f.name == "upload")
-    expected = {
-        "PORT": "8081",
-        "HOST": "127.0.0.1",
-        "K_SERVICE": "upload",
-        "K_CONFIGURATION": "upload",
-        "K_REVISION": "upload-00001",
-        "ETCD_ENDPOINTS": "127.0.0.1:2379",
-    }
+    function = function_of(plan(tmp_path), "upload")
+    upload = function.template
+    expected = {"K_SERVICE": "upload", "K_CONFIGURATION": "upload", "ETCD_ENDPOINTS": "127.0.0.1:2379"}
     assert {name: upload.environment[name] for name in expected} == expected
-    assert upload.address == ("127.0.0.1", 8081)
+    assert (function.host, function.port) == ("127.0.0.1", 8081)
     assert upload.command[0].endswith("/functions-framework")
     assert upload.command[1:] == ("--source=functions/upload/main.py", "--target=upload")
 
@@ -137,11 +133,10 @@ def test_sources_are_told_where_collect_is(tmp_path):
 
 
 def test_the_environment_wins_over_the_manifest_and_the_runtime_over_both(tmp_path):
-    built = plan(tmp_path, THREADS="3", PORT="1", ETCD_ENDPOINTS="elsewhere:1", LOG_LEVEL="debug")
-    upload = next(f for f in built.functions if f.name == "upload")
+    built = plan(tmp_path, THREADS="3", ETCD_ENDPOINTS="elsewhere:1", LOG_LEVEL="debug")
+    upload = function_of(built, "upload").template
     assert upload.environment["THREADS"] == "3"
     assert upload.environment["LOG_LEVEL"] == "debug"
-    assert upload.environment["PORT"] == "8081"
     assert upload.environment["ETCD_ENDPOINTS"] == "127.0.0.1:2379"
 
 
@@ -152,16 +147,18 @@ def test_the_queue_source_serves_metrics_where_the_options_say(tmp_path):
 
 def test_manifests_of_a_cluster_do_not_open_this_machine(tmp_path):
     for function in plan(tmp_path, INSECURE="true").functions:
-        assert read_settings(function.environment).insecure is False
-        assert read_settings(function.environment).rate_limit == 100
-        assert not read_settings(function.environment).auth_tokens
-    assert read_settings(plan(tmp_path, RATE_LIMIT="7").functions[0].environment).rate_limit == 7
+        config = read_settings(function.template.environment)
+        assert config.insecure is False
+        assert config.rate_limit == 100
+        assert not config.auth_tokens
+    limited = plan(tmp_path, RATE_LIMIT="7").functions[0].template
+    assert read_settings(limited.environment).rate_limit == 7
 
 
 def test_options_of_access_reach_functions_and_sources(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     built = plan(tmp_path, auth_tokens=Path("tokens"), insecure=True)
-    for child in (*built.functions, *built.sources):
+    for child in (*(f.template for f in built.functions), *built.sources):
         config = read_settings(child.environment)
         assert (config.auth_tokens, config.insecure) == (str(tmp_path / "tokens"), True)
 
@@ -179,6 +176,15 @@ def test_options_of_access_reach_functions_and_sources(tmp_path, monkeypatch):
 )
 def test_which_hosts_only_this_machine_reaches(host, told):
     assert is_loopback(host) is told
+
+
+def test_what_is_cluster_local_is_this_machines_alone(tmp_path):
+    built = plan(tmp_path, host="0.0.0.0", insecure=True)
+    assert {f.service.metadata.name: f.host for f in built.functions} == {
+        "upload": "0.0.0.0",
+        "query": "0.0.0.0",
+        "collect": "127.0.0.1",
+    }
 
 
 def test_a_sink_that_no_manifest_describes_is_named(tmp_path):
@@ -235,11 +241,3 @@ def test_many_lines_at_once_are_cut(tmp_path):
     tail = LogTail(log)
     log.write_text('{"level": "error", "message": "x"}\n' * 100)
     assert tail.read_new() == ["x"] * 5 + [f"and 95 more: see {log}"]
-
-
-def test_the_admin_port_answers():
-    state = ServiceState(name="query", ready=True, pid=7, port=8080, restarts=1)
-    described = {"name": "query", "ready": True, "pid": 7, "port": 8080, "restarts": 1}
-    assert build_answer("/services", [state]) == (200, {"services": [described]})
-    assert build_answer("/health", [state])[1]["ready"] is True
-    assert build_answer("/", [state])[0] == 404

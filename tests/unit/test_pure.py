@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.collect.dealer import GATHER_S, WINDOW, Dealer, decide_in_flight
+from functions.collect.dealer import GATHER_S, Dealer
 from functions.collect.events import build_messages, parse_messages
 from functions.collect.move import MAX_MOVE_BYTES, plan_moves
 from functions.query.render import format_times, render_records, to_list
@@ -28,7 +28,7 @@ from shared.keys import (
     new_upload_id,
     parse_message_id,
 )
-from shared.queue import MAX_MESSAGES_PER_CLAIM, ReadyMessage, parse_bell
+from shared.queue import ReadyMessage, parse_bell
 from shared.queue.message import build_bell
 
 DAY_MS = 86_400_000
@@ -74,7 +74,7 @@ def test_a_replayed_message_is_of_the_day_of_its_replay():
     assert (old.day, replayed.day) == ("20231114", "20240105")
     assert [len(group) for group in plan_moves([old, replayed])] == [1, 1]
     dealer = Dealer()
-    dealer.learn([old, replayed], now=0.0)
+    dealer.hear([old, replayed], now=0.0)
     assert dealer.deal(now=GATHER_S) == [old]
     assert parse_messages(build_messages([old, replayed])) == [old, replayed]
     assert parse_bell(build_bell([replayed]), 9) == [replayed]
@@ -86,42 +86,6 @@ def test_an_event_with_another_day_is_refused(day):
     data["messages"][0]["day"] = day
     with pytest.raises(InvalidInput):
         parse_messages(data)
-
-
-# -- the dealer
-
-
-def test_a_small_message_waits_for_company_and_a_full_group_does_not():
-    dealer = Dealer()
-    dealer.learn([message(0)], now=0.0)
-    assert dealer.deal(now=GATHER_S / 2) == []
-    assert dealer.due(now=0.0) == pytest.approx(GATHER_S)
-    assert [m.revision for m in dealer.deal(now=GATHER_S)] == [0]
-    dealer.learn([message(i) for i in range(1, 40)], now=1.0)
-    assert len(dealer.deal(now=1.0)) == MAX_MESSAGES_PER_CLAIM
-
-
-def test_what_is_dealt_is_not_dealt_again_until_collect_has_answered():
-    dealer = Dealer()
-    dealer.learn([message(0, attempts=1)], now=0.0)
-    group = dealer.deal(now=0.0)
-    dealer.learn(group, now=0.0)
-    assert len(dealer) == 0
-    dealer.done(group)
-    dealer.learn(group, now=0.0)
-    assert len(dealer) == 1
-
-
-def test_the_window_is_bounded():
-    dealer = Dealer()
-    dealer.learn((message(i) for i in range(WINDOW + 5)), now=0.0)
-    assert len(dealer) == WINDOW
-    assert dealer.overflowed
-
-
-@pytest.mark.parametrize(("depth", "requests"), [(0, 1), (12, 1), (13, 2), (40, 4), (1000, 20)])
-def test_requests_at_a_time_follow_the_depth(depth, requests):
-    assert decide_in_flight(depth, 20) == requests
 
 
 # -- keys

@@ -1,0 +1,136 @@
+"""Who runs on a data directory: `lock`, which a runtime holds; `runtime.json`, where a ready one listens.
+
+A runtime that was killed leaves both files behind, and its pid may come to be somebody else's. So only the
+lock says whether a runtime lives, its pid stands in the lock file itself, and nobody is taken for it who does
+not have that file open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+
+from shared import clock
+
+_LOCK = "lock"
+_FILE = "runtime.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """A runtime that is ready."""
+
+    pid: int
+    #: RFC 3339.
+    started_at: str
+    host: str
+    #: Addresses by service name.
+    urls: Mapping[str, str]
+    #: The address of the admin port.
+    admin: str
+    #: Where the queue source serves its metrics; None: nowhere.
+    metrics: str | None = None
+    #: The file of tokens that every request needs one of; None: none is asked for.
+    auth_tokens: str | None = None
+
+
+@contextlib.contextmanager
+def signed(data_dir: Path, lock: int) -> Iterator[None]:
+    """Write this process's pid into the lock that it holds; what `announce` wrote is gone at the end.
+
+    Args:
+        data_dir: The data directory.
+        lock: The descriptor of its lock.
+    """
+    (data_dir / _FILE).unlink(missing_ok=True)
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    try:
+        yield
+    finally:
+        (data_dir / _FILE).unlink(missing_ok=True)
+
+
+def announce(
+    data_dir: Path,
+    *,
+    host: str,
+    urls: Mapping[str, str],
+    admin: str,
+    metrics: str | None = None,
+    auth_tokens: Path | None = None,
+) -> Running:
+    """Write down that this process is ready, and where; whoever reads meanwhile sees all of it or nothing."""
+    running = Running(
+        pid=os.getpid(),
+        started_at=datetime.fromtimestamp(clock.now_s(), UTC).isoformat(timespec="seconds"),
+        host=host,
+        urls=dict(urls),
+        admin=admin,
+        metrics=metrics,
+        auth_tokens=str(auth_tokens) if auth_tokens else None,
+    )
+    fresh = data_dir / f"{_FILE}.new"
+    fresh.write_text(json.dumps(asdict(running), indent=2) + "\n")
+    fresh.replace(data_dir / _FILE)
+    return running
+
+
+def is_alive(data_dir: Path) -> bool:
+    """Tell whether a runtime, or what it has left to be cleared away, holds the data directory's lock."""
+    try:
+        lock = os.open(data_dir / _LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        # Shared: two that look do not take each other for a runtime. One that starts just now tries again.
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
+def find_pid(data_dir: Path) -> int | None:
+    """Find the process of the runtime that holds the lock, ready or not; None where there is none.
+
+    Also None while its guard clears away what a killed runtime has left: then the lock is held all the same.
+    """
+    if not is_alive(data_dir):
+        return None
+    lock = data_dir / _LOCK
+    try:
+        pid = int(lock.read_text())
+    except (OSError, ValueError):
+        return None
+    return pid if _has_open(pid, lock) else None
+
+
+def read_running(data_dir: Path) -> Running | None:
+    """Read where the runtime on a data directory listens; None where none is ready."""
+    pid = find_pid(data_dir)
+    if pid is None:
+        return None
+    try:
+        written = json.loads((data_dir / _FILE).read_text())
+        known = {f.name: written[f.name] for f in fields(Running) if f.name in written}
+        running = Running(**known)
+    except (OSError, ValueError, TypeError):
+        return None
+    return running if running.pid == pid else None
+
+
+def _has_open(pid: int, file: Path) -> bool:
+    """Tell whether a process has a file open; not so where it may not be asked, or is gone."""
+    with contextlib.suppress(psutil.Error, OSError):
+        return any(file.samefile(opened.path) for opened in psutil.Process(pid).open_files())
+    return False

@@ -1,0 +1,161 @@
+"""Posting ticks to real servers: the event, its retries, what becomes of a tick nobody takes, and the end."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from datetime import datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from local_runtime import triggers
+from local_runtime.manifests import PingSource
+from local_runtime.triggers import Poster, parse_cron
+from tests.functions import free_port
+from tests.waiting import wait_until
+
+
+class Function:
+    """Answers events with the statuses it is given, the last one again and again; may hold them back."""
+
+    def __init__(self, statuses):
+        self.events = []
+        self.answering = threading.Event()
+        self.answering.set()
+        self.at_once = 0
+        function = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                function.events.append((headers, body))
+                number = len(function.events)
+                function.at_once += 1
+                function.answering.wait(30)
+                function.at_once -= 1
+                self.send_response(statuses[min(number, len(statuses)) - 1])
+                self.end_headers()
+
+            def log_message(self, *_args):
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self):
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_exc):
+        self.answering.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def reports():
+    return []
+
+
+@pytest.fixture
+def poster(reports):
+    poster = Poster(lambda name, text: reports.append((name, text)))
+    yield poster
+    poster.stop()
+    assert poster.join(10)
+
+
+def cron(url, **spec):
+    manifest = {
+        "apiVersion": "sources.knative.dev/v1",
+        "kind": "PingSource",
+        "metadata": {"name": "tick", "namespace": "gpu"},
+        "spec": {"sink": {"uri": url}, **spec},
+    }
+    return parse_cron(PingSource.model_validate(manifest), url, timeout_s=20)
+
+
+def test_a_tick_is_a_binary_cloudevent(poster, reports):
+    data = {"contentType": "application/json", "data": '{"kind": "tick"}'}
+    with Function([204]) as function:
+        for _ in range(2):
+            poster.fire(cron(function.url, **data, ceOverrides={"extensions": {"team": "gpu"}}))
+        wait_until(lambda: len(function.events) == 2)
+        for headers, body in function.events:
+            assert body == b'{"kind": "tick"}'
+            assert headers["content-type"] == "application/json"
+            assert headers["ce-specversion"] == "1.0"
+            assert headers["ce-type"] == "dev.knative.sources.ping"
+            assert headers["ce-source"] == "/apis/v1/namespaces/gpu/pingsources/tick"
+            assert headers["ce-team"] == "gpu"
+            assert uuid.UUID(headers["ce-id"]).version == 4
+            assert datetime.fromisoformat(headers["ce-time"]).tzinfo is not None
+        assert len({headers["ce-id"] for headers, _ in function.events}) == 2
+    assert reports == []
+
+
+def test_a_tick_is_tried_again_as_the_same_event(poster, reports):
+    with Function([503, 404, 429, 204]) as function:
+        poster.fire(cron(function.url))
+        wait_until(lambda: len(function.events) == 4)
+        ids = {(headers["ce-id"], headers["ce-time"]) for headers, _ in function.events}
+        assert len(ids) == 1
+    assert reports == []
+
+
+@pytest.mark.parametrize("status", [500, 400, 302])
+def test_a_tick_that_is_refused_is_lost_at_once(poster, reports, status):
+    with Function([status]) as function:
+        poster.fire(cron(function.url))
+        wait_until(lambda: reports)
+        assert reports == [("tick", f"tick lost after 1 attempt: {function.url} answered {status}")]
+        assert len(function.events) == 1
+
+
+def test_a_tick_that_nobody_takes_is_lost_after_six_attempts(poster, reports):
+    with Function([503]) as function:
+        poster.fire(cron(function.url))
+        wait_until(lambda: reports)
+        assert reports == [("tick", f"tick lost after 6 attempts: {function.url} answered 503")]
+        assert len(function.events) == 6
+
+
+def test_a_function_that_is_not_there_is_tried_again(poster, reports):
+    poster.fire(cron(f"http://127.0.0.1:{free_port()}"))
+    wait_until(lambda: reports)
+    assert "tick lost after 6 attempts" in reports[0][1]
+
+
+def test_ticks_overlap(poster, reports):
+    with Function([204]) as function:
+        function.answering.clear()
+        for _ in range(3):
+            poster.fire(cron(function.url))
+        wait_until(lambda: function.at_once == 3)
+    assert reports == []
+
+
+def test_a_function_that_hangs_is_given_so_many_ticks_and_no_more(poster, reports):
+    with Function([204]) as function:
+        function.answering.clear()
+        for _ in range(triggers.MOST_UNDER_WAY + 1):
+            poster.fire(cron(function.url))
+        assert len(reports) == 1
+        assert "have not been answered" in reports[0][1]
+
+
+def test_once_stopped_no_attempt_is_made_and_requests_under_way_are_waited_for(reports):
+    poster = Poster(lambda name, text: reports.append((name, text)))
+    with Function([503]) as function:
+        function.answering.clear()
+        poster.fire(cron(function.url))
+        wait_until(lambda: function.at_once == 1)
+        poster.stop()
+        poster.fire(cron(function.url))
+        assert not poster.join(0.1)
+        function.answering.set()
+        assert poster.join(10)
+        assert len(function.events) == 1
+    assert reports == []
