@@ -67,7 +67,7 @@ class Manifests:
     def mistake(
         self, owner: Manifest | None, path: DocumentPath, reason: str, value: object = NO_VALUE
     ) -> BadConfig:
-        """Build the error about a value of a manifest that turned out wrong later: file, path, value, line."""
+        """Build the error about a value that turned out wrong later: it names file, path, value and line."""
         document = None if owner is None else self.documents.get((owner.kind, owner.metadata.name))
         return describe_mistake(document or Document(file="the manifests", data={}), path, reason, value)
 
