@@ -9,13 +9,14 @@ from typing import TypeAlias
 
 from pydantic import ValidationError
 
-from local_runtime.manifests.cluster import ClusterSettings
+from local_runtime.manifests.cluster import NAMESPACE, ClusterSettings
 from local_runtime.manifests.container import Container
 from local_runtime.manifests.documents import Document, parse_documents
 from local_runtime.manifests.environment import resolve_environment
 from local_runtime.manifests.maps import ConfigMap, Namespace, Secret
-from local_runtime.manifests.mistakes import describe_mistake, describe_validation
+from local_runtime.manifests.mistakes import NO_VALUE, describe_mistake, describe_validation
 from local_runtime.manifests.overrides import apply_overrides
+from local_runtime.manifests.parts import Path as DocumentPath
 from local_runtime.manifests.service import Service
 from local_runtime.manifests.sources import ContainerSource, PingSource
 from shared.errors import BadConfig
@@ -56,18 +57,19 @@ class Manifests:
         owner = next((owner for owner in self._owners() if owner.container is container), None)
         namespace = "default" if owner is None else owner.metadata.namespace
 
-        def mistake(path: tuple[str | int, ...], reason: str) -> BadConfig:
-            document = None if owner is None else self.documents.get((owner.kind, owner.metadata.name))
-            return describe_mistake(
-                document or Document(file="manifests", data={}), (*_CONTAINER, *path), reason
-            )
-
         return resolve_environment(
             container,
             [m for m in self.config_maps if m.metadata.namespace == namespace],
             [s for s in self.secrets if s.metadata.namespace == namespace],
-            mistake,
+            lambda path, reason: self.mistake(owner, (*_CONTAINER, *path), reason),
         )
+
+    def mistake(
+        self, owner: Manifest | None, path: DocumentPath, reason: str, value: object = NO_VALUE
+    ) -> BadConfig:
+        """Build the error about a value that turned out wrong later: it names file, path, value and line."""
+        document = None if owner is None else self.documents.get((owner.kind, owner.metadata.name))
+        return describe_mistake(document or Document(file="the manifests", data={}), path, reason, value)
 
     def check_references(self) -> None:
         """Check that every variable of every container has a value.
@@ -128,7 +130,9 @@ def _build(documents: Sequence[Document], folder: str) -> Manifests:
     for document, manifest in found:
         identity = (manifest.kind, manifest.metadata.name)
         if isinstance(manifest, ConfigMap | Secret):
-            identity = (manifest.kind, f"{manifest.metadata.namespace}/{manifest.metadata.name}")
+            is_cluster = isinstance(manifest, ConfigMap) and manifest.cluster is not None
+            namespace = NAMESPACE if is_cluster else manifest.metadata.namespace
+            identity = (manifest.kind, f"{namespace}/{manifest.metadata.name}")
         if identity in seen:
             raise BadConfig(
                 f"{folder}: there are two of kind {identity[0]} named {identity[1]!r}, "

@@ -212,7 +212,9 @@ def test_a_sink_that_no_manifest_describes_is_named(tmp_path):
         etcd_endpoints=None,
         sample=False,
     )
-    with pytest.raises(BadConfig, match="collect-tick: its sink is the Service 'collect'"):
+    with pytest.raises(
+        BadConfig, match=r"cron.yaml: spec.sink.ref.name: expected a Service .*, not 'collect'"
+    ):
         build_plan(read_manifests(tmp_path), options, etcd_endpoints="x:1", environment={})
 
 

@@ -185,7 +185,10 @@ def test_what_only_a_cluster_acts_on_is_accepted():
         "imagePullPolicy": "Always",
         "securityContext": {"runAsNonRoot": True, "capabilities": {"drop": ["ALL"]}},
         "volumeMounts": [{"name": "tokens", "mountPath": "/etc/tokens", "readOnly": True}],
-        "resources": {"limits": {"memory": "512Mi", "nvidia.com/gpu": 1}, "requests": {"cpu": "250m"}},
+        "resources": {
+            "limits": {"memory": "512Mi", "nvidia.com/gpu": 1},
+            "requests": {"memory": "0.5Gi", "cpu": "250m"},
+        },
         "readinessProbe": PROBE | {"periodSeconds": 5},
     }
     pod = {

@@ -6,6 +6,7 @@ import pytest
 
 from local_runtime.manifests import ClusterSettings, Scaling, read_manifests
 from local_runtime.manifests.quantities import parse_duration_s, parse_quantity
+from shared.errors import BadConfig
 from tests.manifests import (
     ANNOTATIONS,
     CLUSTER,
@@ -46,6 +47,7 @@ def test_knatives_defaults():
         ("target", "0.01", "target", 0.01),
         ("target-utilization-percentage", "100", "target_utilization_percent", 100),
         ("targetUtilizationPercentage", "75.5", "target_utilization_percent", 75.5),
+        ("target-burst-capacity", "0", "target_burst_capacity", 0),
         ("target-burst-capacity", "-1", "target_burst_capacity", -1),
         ("window", "1m30s", "window_s", 90),
         ("window", "1h", "window_s", 3600),
@@ -176,8 +178,17 @@ def test_a_setting_that_the_cluster_would_refuse(data, said):
 
 
 def test_a_limit_of_the_cluster_holds_for_services():
+    least = CLUSTER | {"data": {"max-scale-limit": "1", "max-scale": "1"}}
+    assert parsed(least, SERVICE)[1].scaling.max_scale == 1
     cluster = CLUSTER | {"data": {"max-scale-limit": "5", "max-scale": "5"}}
     assert "expected 1 to max-scale-limit, 5, not '6'" in refused(cluster, annotated(max_scale="6"))
+
+
+def test_settings_of_the_cluster_stand_once(tmp_path):
+    with pytest.raises(BadConfig, match="two of kind ConfigMap named 'knative-serving/config-autoscaler'"):
+        read_manifests(
+            folder(tmp_path, SERVICE, CLUSTER, changed(CLUSTER, "metadata", {"name": "config-autoscaler"}))
+        )
 
 
 def test_settings_of_the_cluster_elsewhere_would_not_be_read():

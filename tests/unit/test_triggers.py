@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+import yaml
 
-from local_runtime.manifests import PingSource
+from local_runtime.manifests import PingSource, parse_manifests
 from local_runtime.triggers import decide_retry_s, parse_cron
 from shared.errors import BadConfig
 
@@ -35,6 +36,10 @@ def test_the_schedule_is_that_of_the_source():
     assert every_minute.next_tick_s(30.0) == 60.0
 
 
+def parse(text):
+    return [parse_cron(found, URL, timeout_s=5) for found in parse_manifests(text, "cron.yaml")]
+
+
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
@@ -52,8 +57,9 @@ def test_the_schedule_is_that_of_the_source():
     ],
 )
 def test_a_source_that_cannot_work_is_named(spec, said):
-    with pytest.raises(BadConfig, match="PingSource tick: ") as caught:
-        parse_cron(source(**spec), URL, timeout_s=5)
+    text = yaml.safe_dump({**MANIFEST, "spec": {"sink": {"uri": URL}, **spec}})
+    with pytest.raises(BadConfig, match=r"tick|^cron.yaml: spec\.") as caught:
+        parse(text)
     assert said in caught.value.message
 
 
