@@ -10,8 +10,10 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 UP_ARGS ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+IMAGE ?= gpu-telemetry:latest
+BASE_IMAGE ?=
 
-.PHONY: help deps deps-dev build run dev-up setup-etcd stop-etcd run-upload run-collect run-query \
+.PHONY: help deps deps-dev build docker-image run dev-up setup-etcd stop-etcd run-upload run-collect run-query \
 	test test-unit test-integration test-e2e test-faults test-coverage coverage-html test-load bench \
 	benchmark-queue generate-openapi lint format clean
 
@@ -38,6 +40,9 @@ deps-dev: deps $(VENV)/.deps-dev ## Set up .venv with what tests and lint need t
 build: deps ## Build a wheel into dist/
 	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w dist .
 	@ls dist/*.whl
+
+docker-image: ## Build the image of the functions: IMAGE=gpu-telemetry:latest, BASE_IMAGE= for another base
+	docker build --network=host $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) -t $(IMAGE) .
 
 run: deps ## Start the whole pipeline in the foreground (UP_ARGS for more options)
 	@exec $(BIN)/gpu-telemetry up $(UP_ARGS)

@@ -31,6 +31,8 @@ class ChildSpec:
     command: tuple[str, ...]
     #: The whole environment of the child.
     environment: Mapping[str, str]
+    #: Those of them that concern the program itself; a container gets no others, such as this machine's PATH.
+    own_variables: frozenset[str] = frozenset()
     cwd: Path
     #: Standard output and error are appended to this file.
     log_path: Path
@@ -68,6 +70,9 @@ class Process(Protocol):
 
     def exit_code(self) -> int | None:
         """Return how it ended (negative: the signal), or None while it runs or was never started."""
+
+    def describe_exit(self) -> str:
+        """Say how it ended; empty until it did."""
 
     def is_ready(self) -> bool:
         """Whether it runs, and its port, if any, accepts."""
@@ -155,6 +160,11 @@ class Child:
     def exit_code(self) -> int | None:
         """Return how the process ended, or None while it runs or was never started."""
         return None if self._process is None else self._process.poll()
+
+    def describe_exit(self) -> str:
+        """Say how the process ended; empty until it did."""
+        code = self.exit_code()
+        return "" if code is None else describe_exit(code)
 
     def is_ready(self) -> bool:
         """Whether the process runs and its probe succeeds: by default that its port, if any, accepts."""

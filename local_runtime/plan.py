@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -9,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local_runtime.instance import ChildSpec
-from local_runtime.manifests import Container, Manifests, Service, Sink
+from local_runtime.manifests import Container, ContainerSource, Manifests, Service, Sink
 from local_runtime.ports import LOOPBACK, build_url, find_free_port
 from local_runtime.triggers import Cron, parse_cron
+from shared.config import variables
 from shared.errors import BadConfig
 
 #: Functions and sources run here: paths in the manifests are relative to it, as in the image.
@@ -20,6 +22,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 #: From SIGTERM to SIGKILL; with etcd's 3 s everything is down within 10 s.
 _FUNCTION_GRACE_S = 1.5
 _SOURCE_GRACE_S = 2.0
+#: What differs between the instances of a service.
+_INSTANCE_VARIABLES = frozenset({"PORT", "HOST", "HOSTNAME", "K_REVISION"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +50,10 @@ class Options:
     quiet_period_s: float = 1.0
     #: Whether a function starts anew when its code changes.
     reload: bool = False
-    #: What runs the instances: process or docker.
+    #: What runs the instances and sources: process or docker.
     backend: str = "process"
+    #: With docker, the image they run in; empty: one of the sources, found or built.
+    image: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +102,7 @@ def build_plan(
             source.container,
             {
                 "K_SINK": _build_sink_url(source.spec.sink, urls, source.metadata.name),
+                **_build_event_environment(source),
                 **_metrics_address(manifests.environment(source.container), options),
             },
             grace_s=_SOURCE_GRACE_S,
@@ -133,6 +140,16 @@ def _metrics_address(variables: Mapping[str, str], options: Options) -> dict[str
     if "METRICS_PORT" not in variables:
         return {}
     return {"HOST": options.host, "METRICS_PORT": str(options.metrics_port)}
+
+
+def _build_event_environment(source: ContainerSource) -> dict[str, str]:
+    """Tell a source what its events carry besides, and who vouches for its sink; nothing where that is so."""
+    told = {}
+    if source.spec.ce_overrides.extensions:
+        told["K_CE_OVERRIDES"] = json.dumps({"extensions": source.spec.ce_overrides.extensions})
+    if source.spec.sink.ca_certs:
+        told["K_CA_CERTS"] = source.spec.sink.ca_certs
+    return told
 
 
 def _build_sink_url(sink: Sink, urls: Mapping[str, str], source: str) -> str:
@@ -176,10 +193,13 @@ class _Builder:
         beside = folder / program
         if "/" not in program and beside.exists():
             program = str(beside)
+        manifest = self._manifests.environment(container)
+        own_variables = variables().union(_INSTANCE_VARIABLES, manifest, self._runtime, own) - {"PATH"}
         return ChildSpec(
             name=name,
             command=(program, *arguments, *container.args),
-            environment={**self._manifests.environment(container), **self._outer, **self._runtime, **own},
+            environment={**manifest, **self._outer, **self._runtime, **own},
+            own_variables=own_variables,
             cwd=REPOSITORY,
             log_path=self._logs / f"{name}.log",
             grace_s=grace_s,

@@ -128,11 +128,10 @@ class Pod:
                 self.restarts += 1
                 self.start(now_s)
             return
-        code = self.process.exit_code()
-        if code is not None:
-            self._ended(code, now_s)
+        if self.process.exit_code() is not None:
+            self._ended(self.process.describe_exit(), now_s)
         elif self._kill_at_s is not None and now_s >= self._kill_at_s:
-            self._ended(-signal.SIGKILL, now_s)
+            self._ended(describe_exit(-signal.SIGKILL), now_s)
         elif self.state is State.DRAINING:
             self._drain(now_s)
         elif self._kill_at_s is None:
@@ -222,11 +221,11 @@ class Pod:
         self.process.terminate()
         self._kill_at_s = now_s + grace_s
 
-    def _ended(self, code: int, now_s: float) -> None:
+    def _ended(self, how: str, now_s: float) -> None:
         if self.state is State.DRAINING:
             self.clear()
         else:
-            self._failed(f"ended ({describe_exit(code)})", now_s)
+            self._failed(f"ended ({how})", now_s)
 
     def _failed(self, why: str, now_s: float) -> None:
         """Start it again in a while."""

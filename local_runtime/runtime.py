@@ -8,7 +8,9 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from local_runtime.admin import Admin
 from local_runtime.embedded_etcd import build_spec, has_data, is_healthy, read_remembered_port, remember_port
@@ -23,17 +25,22 @@ from local_runtime.ports import LOOPBACK, InstancePorts, find_free_port, is_loop
 from local_runtime.probing import ProbeClient
 from local_runtime.reload import Reloader
 from local_runtime.revision import Surroundings
-from local_runtime.supervisor import Tell
+from local_runtime.supervisor import Supervisor, Tell
 from local_runtime.triggers import Cron, Poster
 from shared import clock
 from shared.config import environment, read_settings, read_variable
 from shared.errors import BadConfig, Conflict, Transient
 from shared.tokens import ROLES_OF_SOURCES, TokenFile
 
+if TYPE_CHECKING:
+    from local_runtime.containers.backend import DockerBackend
+
 #: The guard of a runtime that was killed holds the lock until everything of it is gone.
 _LOCK_TIMEOUT_S = 1.0
 _POLL_S = 0.02
 _ENDPOINT_TIMEOUT_S = 3.0
+#: Ticks that are being posted are cut off with what they are posted to; this is for their threads.
+_POSTER_GRACE_S = 0.5
 
 #: Called when everything is ready, with the plan and a `tell` for any thread.
 OnReady = Callable[[Plan, Callable[[str, str], None]], None]
@@ -51,7 +58,7 @@ class Runtime:
             tell: Told (name, sentence) of events worth a person's attention, in the thread of `run`.
 
         Raises:
-            BadConfig: A setting, a manifest or an option is wrong, or there is no etcd.
+            BadConfig: A setting, a manifest or an option is wrong, or there is no etcd, or no engine.
             Conflict: A port is taken.
             Transient: The etcd that was named does not answer.
         """
@@ -60,6 +67,8 @@ class Runtime:
         self._options = options
         self._lock = lock
         self._tell = tell
+        # Before the ports are looked at: what a killed runtime has left may listen on one.
+        self._containers = connect_containers(options, tell) if options.backend == "docker" else None
         check_ports(options)
         self._manifests: Manifests = read_manifests(options.manifests, options.overrides)
         self.etcd_binary: EtcdBinary | None = None
@@ -77,9 +86,14 @@ class Runtime:
             on_ready: Called once, when everything is ready, with the plan and a `tell` for any thread.
 
         Raises:
-            PipelineError: A process does not start.
+            PipelineError: A process does not start, or the image cannot be built.
         """
-        asyncio.run(self._run(on_ready))
+        if self._containers is None:
+            asyncio.run(self._run(on_ready))
+            return
+        with contextlib.closing(self._containers):
+            self._containers.prepare()
+            asyncio.run(self._run(on_ready))
 
     async def _run(self, on_ready: OnReady) -> None:
         options = self._options
@@ -107,6 +121,8 @@ class Runtime:
             on_ready(plan, tell_later)
 
         def changed(names: frozenset[str], problem: str) -> None:
+            if self._containers is not None and not problem:
+                problem = self._containers.renew_image(tell_later)
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._reload, pipeline, names, problem)
 
@@ -115,6 +131,8 @@ class Runtime:
         ticker = Ticker(plan.crons, poster.fire)
         supervisor = pipeline.build_supervisor(ready)
         supervisor.listen()
+        if self._containers is not None:
+            self._containers.on_change = partial(self._wake_later, loop, supervisor)
         admin = Admin(pipeline)
         await admin.start(LOOPBACK, self._options.admin_port)
         try:
@@ -126,6 +144,7 @@ class Runtime:
             if reloader is not None:
                 reloader.stop()
             await supervisor.shut_down()
+            await asyncio.to_thread(poster.join, _POSTER_GRACE_S)
             await admin.stop()
 
     def _reload(self, pipeline: Pipeline, names: frozenset[str], problem: str) -> None:
@@ -136,10 +155,19 @@ class Runtime:
         self._tell("reload", f"code changed: {', '.join(sorted(names))} starts anew")
         pipeline.replace(names)
 
+    @staticmethod
+    def _wake_later(loop: asyncio.AbstractEventLoop, supervisor: Supervisor) -> None:
+        """Have the loop look at once, from any thread."""
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(supervisor.wake)
+
     def _build_surroundings(self, guard: Guard, probes: ProbeClient) -> Surroundings:
+        def launch_process(spec: ChildSpec) -> Child:
+            return Child(spec, guard)
+
         return Surroundings(
-            launch=lambda spec: Child(spec, guard),
-            launch_process=lambda spec: Child(spec, guard),
+            launch=launch_process if self._containers is None else self._containers.make,
+            launch_process=launch_process,
             ports=InstancePorts(),
             journal=Journal(),
             ask=probes.ask,
@@ -165,17 +193,41 @@ class Ticker:
         self._crons = crons
         self._fire = fire
         self._next_s: dict[str, float] = {}
+        self._now_s = 0.0
 
     def begin(self, now_s: float) -> None:
         """Begin to wait, at a time in epoch seconds."""
+        self._now_s = now_s
         self._next_s = {cron.name: cron.next_tick_s(now_s) for cron in self._crons}
 
     def tick(self, now_s: float) -> None:
         """Fire every cron that is due."""
+        if now_s < self._now_s:  # the clock was put back: what was due then may be an hour away
+            self.begin(now_s)
+        self._now_s = now_s
         for cron in self._crons:
             if now_s >= self._next_s[cron.name]:
                 self._fire(cron)
                 self._next_s[cron.name] = cron.next_tick_s(now_s)
+
+
+def connect_containers(options: Options, tell: Tell) -> DockerBackend:
+    """Connect to a docker engine, and remove what a runtime that was killed has left on it.
+
+    Raises:
+        BadConfig: There is none that can be used.
+    """
+    # Importing the SDK takes a tenth of a second, which nobody else is to wait for.
+    from local_runtime.containers.backend import DockerBackend  # noqa: PLC0415
+
+    return DockerBackend(
+        options.data_dir,
+        tell,
+        sources=REPOSITORY,
+        image=options.image,
+        base_image=read_variable("BASE_IMAGE"),
+        auth_tokens=options.auth_tokens,
+    )
 
 
 def read_tokens(options: Options) -> TokenFile | None:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from local_runtime.instance import Process, decide_restart, describe_exit
+from local_runtime.instance import Process, decide_restart
 from local_runtime.log_tail import LogTail
 from shared.errors import PipelineError
 
@@ -104,13 +104,12 @@ class Supervised:
 
     def tick(self, now_s: float) -> None:
         """See what became of it, and start it again when it is time."""
-        code = self.process.exit_code()
         if self._restart_at_s is not None:
             if now_s >= self._restart_at_s:
                 self.restarts += 1
                 self.start(now_s)
-        elif code is not None:
-            self._ended(code, now_s)
+        elif self.process.exit_code() is not None:
+            self._ended(now_s)
         elif not self.ready and self.process.is_ready():
             self.ready = True
             if self.was_ready:
@@ -147,7 +146,8 @@ class Supervised:
             "restarts": self.restarts,
         }
 
-    def _ended(self, code: int, now_s: float) -> None:
+    def _ended(self, now_s: float) -> None:
+        how = self.process.describe_exit()
         self.process.clear()
         self.ready = False
         decision = decide_restart(ran_for_s=now_s - self._started_s, failures=self._failures)
@@ -155,7 +155,7 @@ class Supervised:
         self._restart_at_s = now_s + decision.delay_s
         if not self.was_ready and self._failures >= MOST_TRIES:
             raise PipelineError(describe_failure(self.name, self.tail))
-        self._tell(self.name, f"ended ({describe_exit(code)}), starting it again in {decision.delay_s:g} s")
+        self._tell(self.name, f"ended ({how}), starting it again in {decision.delay_s:g} s")
 
 
 class Supervisor:

@@ -271,6 +271,11 @@ def settings() -> Settings:
     return read_settings()
 
 
+def variables() -> frozenset[str]:
+    """Name every variable that is a setting."""
+    return frozenset([*(name.upper() for name in Settings.model_fields), *_ALSO.values()])
+
+
 def read_variable(name: str, default: str = "") -> str:
     """Read a variable that Knative sets and an operator does not (K_SERVICE, K_REVISION, K_SINK)."""
     return os.environ.get(name, default)

@@ -100,6 +100,19 @@ def _port_option(name: str, default: int) -> Callable[[Callable[..., None]], Cal
     type=Seconds(),
     help="How long an instance that goes is kept without requests; a cluster takes 30s.",
 )
+@click.option(
+    "--backend",
+    default="process",
+    show_default=True,
+    type=click.Choice(["process", "docker"]),
+    help="What runs each instance and source: a process, or a container of the local docker engine.",
+)
+@click.option(
+    "--image",
+    default="",
+    metavar="NAME",
+    help="With --backend docker, an image the engine has; else one is built of the Dockerfile.",
+)
 @click.option("--reload", is_flag=True, help="Replace the instances of a function when its code changes.")
 @click.option("--no-sample", is_flag=True, help="Do not upload the sample into an empty data directory.")
 @click.option("--detach", is_flag=True, help="In the background: return when it is ready; `down` ends it.")
@@ -118,11 +131,15 @@ def up(
     insecure: bool,
     overrides: tuple[str, ...],
     quiet_period: float,
+    backend: str,
+    image: str,
     reload: bool,
     no_sample: bool,
     detach: bool,
 ) -> None:
     """Run the whole pipeline here, in the foreground, until Ctrl-C."""
+    if image and backend != "docker":
+        raise click.UsageError("--image is what containers run in: it goes with --backend docker")
     if detach:
         start_detached(data_dir)
         return
@@ -140,6 +157,8 @@ def up(
         overrides=overrides,
         quiet_period_s=quiet_period,
         reload=reload,
+        backend=backend,
+        image=image,
     )
     with lock_data_dir(data_dir) as lock, signed(data_dir, lock):
         runtime = Runtime(options, lock, tell)

@@ -12,8 +12,6 @@ from local_runtime.manifests.parts import MISTAKE, UNKNOWN, Path, format_path, s
 from shared.errors import BadConfig
 
 _NO_VALUE = object()
-#: Kinds of which no value is ever shown.
-SECRET_KINDS = frozenset({"Secret"})
 #: Of some parts there are more fields than help anybody.
 _LONGEST_HINT = 200
 #: What a person may expect to be able to set, and Knative does not let him.
@@ -49,7 +47,7 @@ def describe_mistake(
 ) -> BadConfig:
     """Say what is wrong at a path of a document; the error is the caller's to raise."""
     data = document.data
-    is_secret = isinstance(data, dict) and data.get("kind") in SECRET_KINDS
+    is_secret = isinstance(data, dict) and data.get("kind") == "Secret"
     shown = "" if value is _NO_VALUE or is_secret else f", not {_show(value)}"
     option = document.override(path)
     if option is not None:

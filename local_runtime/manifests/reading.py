@@ -96,11 +96,11 @@ def read_manifests(folder: Path, overrides: Iterable[str] = ()) -> Manifests:
     files = sorted(f for f in folder.glob("*.y*ml") if f.suffix in {".yaml", ".yml"})
     files = [f for f in files if f.name not in _KUSTOMIZATIONS]
     if not files:
-        raise BadConfig(f"there are no manifests (*.yaml) in {folder}")
+        raise BadConfig(f"there are no manifests (*.yaml) in {folder}{_hint(folder)}")
     documents = [document for file in files for document in parse_documents(_read(file), file.name)]
     manifests = _build(apply_overrides(documents, overrides), str(folder))
     if not manifests.services:
-        raise BadConfig(f"{folder} has no Service: there is nothing to start")
+        raise BadConfig(f"{folder} has no Service: there is nothing to start{_hint(folder)}")
     manifests.check_references()
     return manifests
 
@@ -113,6 +113,13 @@ def parse_manifests(text: str, file_name: str) -> list[Manifest]:
     """
     parsed = _parse(parse_documents(text, file_name))
     return [manifest for _, manifest in parsed]
+
+
+def _hint(folder: Path) -> str:
+    """Tell what to do with a folder that only kustomize can read."""
+    if not any((folder / name).exists() for name in _KUSTOMIZATIONS):
+        return ""
+    return f" (kustomization.yaml is not read: kustomize build {folder} writes what it stands for)"
 
 
 def _build(documents: Sequence[Document], folder: str) -> Manifests:
@@ -161,13 +168,15 @@ def _find_model(document: Document) -> type[Manifest]:
     data = document.data
     if not isinstance(data, dict):
         raise BadConfig(f"{document.file}: expected a Kubernetes resource, not a {type(data).__name__}")
-    version, kind = (str(data.get(key)) for key in ("apiVersion", "kind"))
+    for key in ("apiVersion", "kind"):
+        if not isinstance(data.get(key), str):
+            raise describe_mistake(document, (key,), "expected a string, as every Kubernetes resource has")
+    version, kind = data["apiVersion"], data["kind"]
     model = _KINDS.get((version, kind))
     if model is None:
         kinds = ", ".join(f"{kind} of {version}" for version, kind in _KINDS)
-        raise BadConfig(
-            f"{document.file}: kind {kind!r} of {version!r} is not run locally, only {kinds}"
-            f" (line {document.line(('kind',))})"
+        raise describe_mistake(
+            document, ("kind",), f"{kind!r:.60} of {version!r:.60} is not run locally, only {kinds}"
         )
     return model
 

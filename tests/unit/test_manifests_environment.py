@@ -61,7 +61,10 @@ def test_what_is_optional_may_be_missing(tmp_path):
     [
         (
             with_env({"name": "A", "valueFrom": {"configMapKeyRef": {"name": "none", "key": "a"}}}),
-            "env.0.valueFrom.configMapKeyRef.name: there is no ConfigMap 'none'",
+            (
+                "env.0.valueFrom.configMapKeyRef.name: there is no ConfigMap 'none' in the folder "
+                "(in this namespace there is settings)"
+            ),
         ),
         (
             with_env({"name": "A", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "none"}}}),

@@ -173,7 +173,7 @@ def test_a_mistake_in_a_source(document, path, value, said):
 )
 def test_a_kind_that_is_not_run_locally_is_named(version, kind):
     message = refused({"apiVersion": version, "kind": kind, "metadata": {"name": "a"}})
-    assert message.startswith(f"x.yaml: kind '{kind}' of '{version}' is not run locally")
+    assert message.startswith(f"x.yaml: kind: '{kind}' of '{version}' is not run locally")
 
 
 def test_a_namespace_is_read_past():

@@ -65,6 +65,15 @@ def test_an_annotation(annotation, text, field, value):
     assert getattr(service.scaling, field) == value
 
 
+def test_bounds_may_be_equal():
+    (service,) = parsed(annotated(min_scale="2", max_scale="2", activation_scale="2"))
+    assert (service.scaling.min_scale, service.scaling.max_scale, service.scaling.activation_scale) == (
+        2,
+        2,
+        2,
+    )
+
+
 def test_of_two_spellings_the_newer_one_counts():
     both = {"autoscaling.knative.dev/minScale": "5", "autoscaling.knative.dev/min-scale": "2"}
     (service,) = parsed(changed(SERVICE, ANNOTATIONS, both))
@@ -138,6 +147,8 @@ def test_the_cluster_says_what_a_service_does_not():
         ("enable-scale-to-zero", "false", "enable_scale_to_zero", False),
         ("container-concurrency-target-percentage", "75", "target_utilization_percent", 75),
         ("container-concurrency-target-default", "50", "concurrency_target_default", 50),
+        ("container-concurrency-target-percentage", "1", "target_utilization_percent", 100),
+        ("max-scale", "2147483647", "max_scale", 2**31 - 1),
         ("requests-per-second-target-default", "10", "rps_target_default", 10),
         ("scale-to-zero-pod-retention-period", "5s", "retention_s", 5),
     ],
@@ -213,7 +224,9 @@ def test_a_readiness_probe_has_knatives_defaults(probe, expected):
 
 def test_a_liveness_probe_has_the_defaults_of_kubernetes():
     (service,) = parsed(
-        changed(SERVICE, f"{CONTAINER}.livenessProbe", {"httpGet": {"path": "/h", "port": 8080}})
+        changed(
+            SERVICE, f"{CONTAINER}.livenessProbe", {"httpGet": {"path": "/h", "port": 8080, "scheme": ""}}
+        )
     )
     probe = service.container.liveness_probe
     assert (probe.period_s, probe.timeout_s, probe.failure_threshold, probe.success_threshold) == (

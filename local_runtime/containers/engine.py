@@ -1,0 +1,58 @@
+"""What all containers of a runtime have in common, and what an engine's answers mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import docker
+import requests
+from docker.errors import APIError, DockerException
+from docker.types import CancellableStream
+
+#: What talking to the engine raises.
+ENGINE_ERRORS = (DockerException, requests.RequestException, OSError)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """An engine, and what it is to start."""
+
+    api: docker.APIClient
+    #: Where short calls are made, so that nobody waits for them.
+    threads: Executor
+    image: str
+    #: How the containers of a data directory are found again.
+    labels: Mapping[str, str]
+    #: A folder with the file `tokens`, which the containers' user may read; None: none are asked for.
+    tokens_folder: Path | None = None
+    #: Called, in any thread, when a container has started or ended: whoever waits for that may look.
+    on_change: Callable[[], None] = lambda: None
+
+
+def remove_container(api: docker.APIClient, container: str) -> None:
+    """Kill and remove a container that may be gone, or on its way out.
+
+    Raises:
+        DockerException: It stays.
+    """
+    try:
+        api.remove_container(container, force=True, v=True)
+    except APIError as exc:
+        if exc.status_code not in {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT}:
+            raise
+
+
+def release(stream: CancellableStream[Any]) -> None:
+    """Close the connection of a stream that has ended, or that nobody reads; the SDK never does."""
+    stream._response.close()  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def explain(error: BaseException) -> str:
+    """Say in one line what the engine said, without how it was asked."""
+    text = str(error.explanation) if isinstance(error, APIError) and error.explanation else str(error)
+    return " ".join(text.split()) or type(error).__name__
