@@ -192,6 +192,12 @@ def test_a_plain_line_that_begins_with_a_time_has_one():
     assert (record.message, record.at_s, record.is_stamped) == ("query: ended", 1767319445.5, True)
 
 
+def test_what_the_runtime_prints_is_of_no_interest_among_warnings():
+    levels = [parse_record("runtime", line, 5.0).level for line in ("  query  http://x", "error: no etcd")]
+    assert levels == ["info", "error"]
+    assert parse_record("collect", "Traceback (most recent call last):", 5.0).level == ""
+
+
 @pytest.mark.parametrize("line", ["{", "[1]", '"x"', "{}x", "2026-99-99T00:00:00Z no time", "plain"])
 def test_other_lines_stay_as_they_are(line):
     record = parse_record("a", line, 5.0)

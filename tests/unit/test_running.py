@@ -153,7 +153,7 @@ def test_looking_does_not_take_the_lock_from_others_who_look(tmp_path):
 
 def test_a_second_runtime_in_the_background_is_refused_at_once(tmp_path):
     with lock_data_dir(tmp_path) as lock, signed(tmp_path, lock):
-        with pytest.raises(Conflict, match=rf"process {os.getpid()}\) .*`gpu-telemetry down`"):
+        with pytest.raises(Conflict, match=rf"process {os.getpid()}\) .*`gpu-telemetry down "):
             Detached(["up"], tmp_path)
         assert not (tmp_path / "logs").exists()
 
