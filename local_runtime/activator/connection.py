@@ -43,7 +43,8 @@ class Connection(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         """Parse what came.
 
-        Paths may hold bytes beyond ASCII: curl sends them as typed, gunicorn takes them, aiohttp does not.
+        Paths may hold bytes beyond ASCII: curl sends them as they are typed, gunicorn takes them, aiohttp
+        refuses them.
         """
         if self._is_at_start:
             if not data.isascii():

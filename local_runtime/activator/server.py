@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass
 from typing import cast
 
 from aiohttp import web
@@ -11,9 +12,10 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
 from aiohttp.streams import StreamReader
 
-from local_runtime.activator.client import Client, Request, Sent
+from local_runtime.activator.client import Client, ClientLeft, Request, Sent
 from local_runtime.activator.connection import Connection, Connections
 from local_runtime.activator.deadline import Timeouts
+from local_runtime.activator.pool import Pool
 from local_runtime.activator.proxy import Exchange
 from local_runtime.activator.throttle import Throttle
 
@@ -34,8 +36,7 @@ class Activator:
         #: May be replaced: requests that arrive afterwards go through the new one.
         self.throttle = throttle
         self.timeouts = timeouts
-        self._connections: Connections | None = None
-        self._server: asyncio.Server | None = None
+        self._listening: _Listening | None = None
         self._under_way: set[Client] = set()
         self._is_closing = False
         self._is_idle = asyncio.Event()
@@ -44,9 +45,9 @@ class Activator:
     @property
     def port(self) -> int:
         """Where it listens."""
-        if self._server is None:
+        if self._listening is None:
             raise RuntimeError("it does not listen")
-        port: int = self._server.sockets[0].getsockname()[1]
+        port: int = self._listening.server.sockets[0].getsockname()[1]
         return port
 
     async def listen(self, host: str, port: int) -> None:
@@ -57,50 +58,39 @@ class Activator:
         """
         loop = asyncio.get_running_loop()
         connections = Connections(
-            self._handle, request_factory=self._make_request, handler_cancellation=True, loop=loop
+            self._handle, request_factory=_make_request, handler_cancellation=True, loop=loop
         )
-        self._server = await loop.create_server(connections, host, port, backlog=_BACKLOG)
-        self._connections = connections
+        server = await loop.create_server(connections, host, port, backlog=_BACKLOG)
+        self._listening = _Listening(server, connections, Pool())
 
     async def close(self, grace_s: float = GRACE_S) -> None:
         """Take no more connections, let requests under way end for so many seconds, and cut the others."""
-        if self._server is None or self._connections is None:
+        if self._listening is None or self._is_closing:
             return
         self._is_closing = True
-        self._server.close()
-        busy = {client.request.protocol for client in self._under_way}
-        for connection in self._connections.connections:
-            if connection not in busy:
-                connection.close()
-        for client in self._under_way:
-            client.keep_open(is_open=False)
+        self._listening.server.close()
+        self._close_resting()
         try:
             async with asyncio.timeout(grace_s):
                 await self._is_idle.wait()
         except TimeoutError:
-            log.warning(
-                "%s: %d requests did not end in time",
-                self.service,
-                len(self._under_way),
-                extra={"action": "cut"},
-            )
+            text, count = "%s: %d requests did not end in time", len(self._under_way)
+            log.warning(text, self.service, count, extra={"action": "cut"})
         for client in self._under_way:
             client.cut()
-        self._connections.pre_shutdown()
-        await self._connections.shutdown(_CUT_S)
-        self._server = self._connections = None
+        self._listening.connections.pre_shutdown()
+        await self._listening.connections.shutdown(_CUT_S)
+        self._listening.pool.close()
+        self._listening = None
 
-    def _make_request(
-        self,
-        message: RawRequestMessage,
-        payload: StreamReader,
-        protocol: web.RequestHandler,
-        writer: AbstractStreamWriter,
-        task: asyncio.Task[None],
-    ) -> Request:
-        request = Request(message, payload, protocol, writer, task, asyncio.get_running_loop())
-        request.raw_target = cast("Connection", protocol).begin(payload)
-        return request
+    def _close_resting(self) -> None:
+        """Close connections that no request is under way on, and have the others close after theirs."""
+        busy = {client.request.protocol for client in self._under_way}
+        for connection in self._listening.connections.connections if self._listening else ():
+            if connection not in busy:
+                connection.force_close()
+        for client in self._under_way:
+            client.keep_open(is_open=False)
 
     async def _handle(self, request: web.BaseRequest) -> Sent:
         client = Client(cast("Request", request))
@@ -108,7 +98,7 @@ class Activator:
         self._under_way.add(client)
         self._is_idle.clear()
         try:
-            await Exchange(client, self.throttle, self.timeouts).run()
+            await self._serve(client)
         except Exception:
             log.exception("%s: the activator has a defect", self.service, extra={"action": "crash"})
             await client.give_up()
@@ -118,3 +108,27 @@ class Activator:
             if not self._under_way:
                 self._is_idle.set()
         return client.response
+
+    async def _serve(self, client: Client) -> None:
+        if self._listening is None:
+            raise ClientLeft
+        await Exchange(client, self.throttle, self._listening.pool, self.timeouts).run()
+
+
+@dataclass(frozen=True)
+class _Listening:
+    server: asyncio.Server
+    connections: Connections
+    pool: Pool
+
+
+def _make_request(
+    message: RawRequestMessage,
+    payload: StreamReader,
+    protocol: web.RequestHandler,
+    writer: AbstractStreamWriter,
+    task: asyncio.Task[None],
+) -> Request:
+    request = Request(message, payload, protocol, writer, task, asyncio.get_running_loop())
+    request.raw_target = cast("Connection", protocol).begin(payload)
+    return request

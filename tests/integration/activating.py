@@ -60,7 +60,8 @@ class Connection:
         async with asyncio.timeout(PATIENCE_S):
             while text not in self.got:
                 data = await self.reader.read(65536)
-                assert data, f"ended, without {text!r}: {self.got[-500:]!r}"
+                if not data:
+                    raise ConnectionError(f"ended, without {text!r}: {self.got[-500:]!r}")
                 self.got += data
         before, _, self.got = self.got.partition(text)
         return before + text
@@ -103,6 +104,13 @@ class Connection:
     def drop(self):
         """Break the connection, as who is killed does."""
         self.writer.transport.abort()
+
+    async def leave(self, how):
+        """Go, by closing the connection or by dropping it."""
+        if how == "drop":
+            self.drop()
+        else:
+            await self.close()
 
     async def close(self):
         self.writer.close()
@@ -179,6 +187,19 @@ class Front:
 
     async def reach(self, in_flight, queued=0):
         await until(lambda: self.counters == (in_flight, queued))
+
+
+async def fill(writer, data, seconds=0.4):
+    """Write until nothing is taken any more for a while; return how much was."""
+    taken = 0
+    with contextlib.suppress(TimeoutError):
+        while True:
+            writer.write(data)
+            async with asyncio.timeout(seconds):
+                await writer.drain()
+            taken += len(data)
+            assert taken < 100_000_000
+    return taken
 
 
 async def hello(connection):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gzip
 import re
 import socket
@@ -12,7 +11,7 @@ import pytest
 
 from local_runtime.activator import Activator, Limits, Throttle, Timeouts
 from tests.functions import free_port
-from tests.integration.activating import GET, activated, hello, in_loop, until
+from tests.integration.activating import GET, activated, fill, hello, in_loop, until
 
 
 def fields(head):
@@ -94,10 +93,10 @@ async def test_what_concerns_one_connection_stays_there():
     kept = Kept()
     own = ["Connection: keep-alive, X-Mine, Host, X-Forwarded-For", "Keep-Alive: 5", "X-Mine: 1", "TE: gzip", "Trailer: x", "Proxy-Authorization: p", "Upgrade: h2c", "X-Forwarded-For: 1.2.3.4"]  # fmt: skip
     async with activated(kept) as front:
-        await front.ask("\r\n".join(["GET / HTTP/1.1", "Host: localhost", *own, "", ""]).encode())
+        await front.ask(post(*own, "Content-Length: 0"))
     head = kept.heads[0]
     assert {key for key, _ in fields(head)} == {
-        "Host", "Connection", "X-Forwarded-For", "X-Forwarded-Proto", "Forwarded", "K-Proxy-Request", "traceparent",
+        "Host", "Content-Length", "Connection", "X-Forwarded-For", "X-Forwarded-Proto", "Forwarded", "K-Proxy-Request", "traceparent",
     }  # fmt: skip
     assert (values(head, "Connection"), values(head, "X-Forwarded-For")) == (
         ["close"],
@@ -229,19 +228,6 @@ async def test_chunks_pass_as_chunks(is_whole):
             await client.send(rest)
         await client.read_head()
         assert await client.read_exactly(8) == b"2 ab 0  "
-
-
-async def fill(writer, data, seconds=0.4):
-    """Write until nothing is taken any more for a while; return how much was."""
-    taken = 0
-    with contextlib.suppress(TimeoutError):
-        while True:
-            writer.write(data)
-            async with asyncio.timeout(seconds):
-                await writer.drain()
-            taken += len(data)
-            assert taken < 100_000_000
-    return taken
 
 
 @in_loop
