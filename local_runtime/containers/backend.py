@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import docker
@@ -35,6 +36,8 @@ _ENGINE_TIMEOUT_S = 30
 _THREADS = 8
 #: How long leftovers may take to be removed.
 _CLOSE_TIMEOUT_S = 5.0
+#: How soon an engine that went away is looked for again.
+_RETRY_S = 1.0
 
 #: Told (name, sentence) of what takes long.
 Tell = Callable[[str, str], None]
@@ -188,28 +191,38 @@ class Watcher:
     def __init__(self, api: docker.APIClient, label: str) -> None:
         """Watch the containers that have a label."""
         self._api = api
-        self._events: CancellableStream[dict[str, str]] = api.events(
-            decode=True, filters={"event": "oom", "label": label}
-        )
+        self._label = label
+        self._events: CancellableStream[dict[str, Any]] | None = None
+        self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="container-events", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """Watch no more."""
-        with contextlib.suppress(OSError):  # the engine may have closed it
-            self._events.close()
+        self._stopped.set()
+        if self._events is not None:
+            with contextlib.suppress(OSError):  # the engine may have closed it
+                self._events.close()
         self._thread.join(_CLOSE_TIMEOUT_S)
 
     def _watch(self) -> None:
+        while not self._stopped.is_set():
+            # An engine that is started again is watched again.
+            with contextlib.suppress(*ENGINE_ERRORS):
+                self._follow()
+            self._stopped.wait(_RETRY_S)
+
+    def _follow(self) -> None:
+        events = self._api.events(decode=True, filters={"event": "oom", "label": self._label})
+        self._events = events
         try:
-            for event in self._events:
+            # Whoever stopped meanwhile has not seen these events.
+            for event in events if not self._stopped.is_set() else ():
                 # It may have been the only process.
                 with contextlib.suppress(APIError):
                     self._api.kill(event["id"])
-        except ENGINE_ERRORS as exc:
-            log.warning("no news of the engine: %s", explain(exc), extra={"action": "engine_lost"})
         finally:
-            release(self._events)
+            release(events)
 
 
 def connect() -> docker.APIClient:

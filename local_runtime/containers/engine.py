@@ -54,5 +54,10 @@ def release(stream: CancellableStream[Any]) -> None:
 
 def explain(error: BaseException) -> str:
     """Say in one line what the engine said, without how it was asked."""
-    text = str(error.explanation) if isinstance(error, APIError) and error.explanation else str(error)
-    return " ".join(text.split()) or type(error).__name__
+    if isinstance(error, APIError) and error.explanation:
+        return " ".join(str(error.explanation).split())
+    if isinstance(error, requests.Timeout):
+        return "the docker engine takes too long to answer"
+    if isinstance(error, requests.RequestException | OSError) and not isinstance(error, APIError):
+        return "the docker engine does not answer"
+    return " ".join(str(error).split()) or type(error).__name__

@@ -71,12 +71,13 @@ def digest_sources(folder: Path, base_image: str) -> str:
 
 
 def parse_progress(event: dict[str, Any]) -> str | None:
-    """Return what a person is told of an event of a build, if anything: its steps."""
-    step = re.match(r"Step (\d+)/(\d+) : (.*)", str(event.get("stream", "")))
+    """Return what a person is told of an event of a build, if anything: the steps that take time."""
+    step = re.match(r"Step (\d+)/(\d+) : RUN (.*)", str(event.get("stream", "")))
     if step is None:
         return None
-    what = step[3] if len(step[3]) <= _SHOWN_CHARACTERS else step[3][: _SHOWN_CHARACTERS - 3] + "..."
-    return f"step {step[1]} of {step[2]}: {what}"
+    what = " ".join(step[3].split())
+    shown = what if len(what) <= _SHOWN_CHARACTERS else what[: _SHOWN_CHARACTERS - 3] + "..."
+    return f"step {step[1]} of {step[2]}: {shown}"
 
 
 def _build(

@@ -131,7 +131,8 @@ class Life:
                 if self.id:
                     remove_container(self._engine.api, self.id)
         except ENGINE_ERRORS as exc:
-            log.warning(
+            # At the end, or at the next start, it is removed with what else is left.
+            log.info(
                 "%s: its container was not removed: %s",
                 self._spec.name,
                 explain(exc),

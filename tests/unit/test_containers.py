@@ -9,6 +9,8 @@ from types import SimpleNamespace
 
 import docker
 import pytest
+import requests
+from docker.errors import APIError, DockerException
 
 from local_runtime.containers.backend import connect
 from local_runtime.containers.creation import (
@@ -17,6 +19,7 @@ from local_runtime.containers.creation import (
     parse_exit_status,
     select_environment,
 )
+from local_runtime.containers.engine import explain
 from local_runtime.containers.image import describe_failure, digest_sources, parse_progress
 from local_runtime.containers.life import copy_lines
 from local_runtime.containers.tokens import TokenCopy
@@ -183,14 +186,13 @@ class TestDigest:
 
 class TestBuild:
     def test_steps_are_told_in_short(self):
-        assert (
-            parse_progress({"stream": "Step 3/9 : COPY shared shared\n"}) == "step 3 of 9: COPY shared shared"
-        )
+        assert parse_progress({"stream": "Step 3/9 : RUN one     && two\n"}) == "step 3 of 9: one && two"
         told = parse_progress({"stream": "Step 10/23 : RUN " + "x" * 100})
-        assert told == "step 10 of 23: RUN " + "x" * 53 + "..."
+        assert told == "step 10 of 23: " + "x" * 57 + "..."
 
     def test_the_rest_is_not(self):
         assert parse_progress({"stream": " ---> 5c45d7d01175\n"}) is None
+        assert parse_progress({"stream": "Step 3/9 : COPY shared shared\n"}) is None
         assert parse_progress({"aux": {"ID": "sha256:1"}}) is None
 
     def test_a_base_that_cannot_be_had_has_a_way_out(self):
@@ -217,6 +219,24 @@ class TestConnecting:
         monkeypatch.setenv("DOCKER_HOST", host)
         with pytest.raises(BadConfig, match="is another machine's"):
             connect()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            requests.ConnectionError("('Connection aborted.', ConnectionRefusedError(111))"),
+            "the docker engine does not answer",
+        ),
+        (BrokenPipeError(32, "Broken pipe"), "the docker engine does not answer"),
+        (requests.ReadTimeout("read timed out"), "the docker engine takes too long to answer"),
+        (APIError("500 Server Error", explanation="no such\nprogram"), "no such program"),
+        (APIError("500 Server Error"), "500 Server Error"),
+        (DockerException("odd"), "odd"),
+    ],
+)
+def test_what_an_engine_says_is_one_line(error, said):
+    assert explain(error) == said
 
 
 class TestLog:
