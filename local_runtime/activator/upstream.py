@@ -35,11 +35,13 @@ class Upstream(ResponseHandler):
         self.is_used = False
         #: Whether a byte came back.
         self.is_heard = False
+        #: Whether a request was sent whose answer has not begun: its answer must never be another one's.
+        self._is_owed = False
 
     @property
     def is_usable(self) -> bool:
         """Whether another request may go over it."""
-        return self.is_connected() and not self.should_close
+        return self.is_connected() and not self._is_owed and not self.should_close
 
     @property
     def is_stale(self) -> bool:
@@ -79,6 +81,7 @@ class Upstream(ResponseHandler):
             max_headers=MOST_HEADERS,
         )
         self._is_chunked = is_chunked
+        self._is_owed = True
         self._write(head + frame(body, is_chunked=is_chunked, is_last=is_whole))
 
     async def send_body(self, data: bytes, *, is_last: bool) -> None:
@@ -99,6 +102,7 @@ class Upstream(ResponseHandler):
         while True:
             message, payload = await self.read()
             if message.code >= 200 or message.code == 101:  # noqa: PLR2004  (statuses)
+                self._is_owed = False
                 return message, payload
 
     def connection_lost(self, exc: BaseException | None) -> None:

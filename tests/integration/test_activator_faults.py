@@ -478,3 +478,28 @@ async def test_the_connections_of_an_instance_that_was_closed_do_not_rest():
         go.set()
         await asking
         await until(lambda: not front.instances[0].open, timeout_s=0.4)
+
+
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nContent-", MEASURED, CHUNKED])
+@in_loop
+async def test_an_answer_that_came_too_late_is_never_that_of_another_request(said):
+    late = Held(said)
+    async with activated(serving(late, hello), request_s=0.1) as front:
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            await front.ask()
+        await front.reach(0)
+        assert (await front.ask())[1] == b"hello\n"
+        assert front.instances[0].opened == 2
+        await until(lambda: late.ended)
+
+
+@in_loop
+async def test_nor_is_that_of_a_client_that_left():
+    late = Held()
+    async with activated(serving(late, hello)) as front:
+        client = await front.connect(GET)
+        await front.reach(1)
+        await client.close()
+        await front.reach(0)
+        assert (await front.ask())[1] == b"hello\n"
+        assert front.instances[0].opened == 2
