@@ -66,3 +66,8 @@ def list_containers(data_dir):
     with contextlib.closing(connect()) as api:
         label = f"gpu-telemetry.data-dir={data_dir}"
         return [each["Id"] for each in api.containers(all=True, filters={"label": label})]
+
+
+def read_state(container):
+    with contextlib.closing(connect()) as api:
+        return api.inspect_container(container)["State"]

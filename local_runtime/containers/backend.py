@@ -21,6 +21,7 @@ from local_runtime.containers.container import Container
 from local_runtime.containers.engine import ENGINE_ERRORS, Engine, explain, release, remove_container
 from local_runtime.containers.image import find_image, has_image
 from local_runtime.containers.tokens import TokenCopy
+from local_runtime.guard import Guard
 from local_runtime.instance import ChildSpec
 from local_runtime.ports import is_loopback
 from shared.config import read_variable
@@ -105,6 +106,11 @@ class DockerBackend:
             on_change=self._changed,
         )
         self._watcher = Watcher(self._api, self._label)
+
+    def trust(self, guard: Guard) -> None:
+        """Have a guard end what is made from now on, should this process vanish."""
+        if self._engine is not None:
+            self._engine = replace(self._engine, guard=guard)
 
     def make(self, spec: ChildSpec) -> Container:
         """Make a container of a spec, once prepared; it is not started."""
