@@ -14,14 +14,14 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from benchmarks import answers, freshness, ingest, memory, query, report, size
+from benchmarks import answers, coldstart, freshness, ingest, memory, query, report, size
 from benchmarks.figures import Section
 from benchmarks.ingest import Ingested
 from benchmarks.machine import describe_machine
 from benchmarks.processes import BenchmarkFailure
 from benchmarks.run import Run
 
-PARTS = ("ingest", "size", "freshness", "query", "answers", "memory")
+PARTS = ("ingest", "size", "freshness", "query", "answers", "memory", "coldstart")
 #: Parts that need the stores of part 1.
 _STORED = {"ingest", "size", "query", "memory"}
 _DEFAULT_ROWS, _QUICK_ROWS = 1_000_000, 100_000
@@ -39,7 +39,7 @@ _DEFAULT_RUNS = 3
 @click.option(
     "--quick",
     is_flag=True,
-    help="Small: 100,000 rows, one run, 10 s of load, no store of ten times the size.",
+    help="Small: 100,000 rows, one run, 10 s of load, few cold starts, no store of ten times the size.",
 )
 @click.option(
     "--tenfold/--no-tenfold",
@@ -86,7 +86,11 @@ def main(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     sections: list[Section] = []
     try:
-        _measure(run, set(PARTS) if "all" in parts else set(parts), sections)
+        asked = set(PARTS) if "all" in parts else set(parts)
+        _measure(run, asked, sections)
+        if "coldstart" in asked:
+            run.say("cold starts, in turn with those of a bare hello")
+            sections.append(coldstart.measure(run, quick=not run.tenfold))
     except BenchmarkFailure as exc:
         # What was measured before is worth seeing; a document is not rewritten with half of it.
         _tell(run, sections, as_json=as_json, output=None)

@@ -25,7 +25,7 @@ EXIT_INTERRUPTED = 130
 #: Subcommand, and what the list says of it. It lives in local_runtime.commands, in a module of its name, with
 #: a `_` after it where Python has that word for itself.
 _COMMANDS = {
-    "up": "Run the whole pipeline here, in the foreground or (--detach) in the background.",
+    "up": "Run the whole pipeline here; --detach: in the background.",
     "down": "Stop the pipeline that runs here.",
     "top": "Watch the services at work: instances, requests, queue, scaling.",
     "logs": "Print the logs of the services, and follow them.",

@@ -12,12 +12,11 @@ from pathlib import Path
 
 from local_runtime.cli import EXIT_USAGE
 from local_runtime.instance import describe_exit, open_log
+from local_runtime.log_records import ERROR, RUNTIME
 from local_runtime.running import Running, find_pid, is_alive, read_running
 from shared.errors import BadConfig, Conflict, PipelineError
 
-LOG = Path("logs") / "runtime.log"
-#: What begins the line with which a command says that it failed.
-ERROR = "error: "
+_LOG = Path("logs") / f"{RUNTIME}.log"
 _POLL_S = 0.05
 #: A runtime has 10 s to end; its guard clears away what a killed one has left in less than a second.
 _END_S = 15.0
@@ -38,12 +37,14 @@ class Detached:
             Conflict: One runs there already.
             PipelineError: There is no place for its output.
         """
-        if is_alive(data_dir):
-            pid = find_pid(data_dir)
-            who = f"a runtime (process {pid})" if pid else "what a runtime has left"
-            raise Conflict(f"{who} is at work on {data_dir} already: `gpu-telemetry down` ends it")
+        pid = find_pid(data_dir)
+        if pid is not None:
+            raise Conflict(
+                f"a runtime (process {pid}) uses {data_dir} already: "
+                f"`gpu-telemetry down --data-dir {data_dir}` ends it"
+            )
         self._data_dir = data_dir
-        self._path = data_dir / LOG
+        self._path = data_dir / _LOG
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with open_log(self._path) as log:

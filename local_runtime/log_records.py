@@ -9,6 +9,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+#: The log of a runtime in the background.
+RUNTIME = "runtime"
+#: What begins the line with which a command says that it failed.
+ERROR = "error: "
 LEVELS = ("debug", "info", "warning", "error", "critical")
 #: What etcd calls them.
 _ALSO = {"warn": "warning", "dpanic": "critical", "panic": "critical", "fatal": "critical"}
@@ -73,7 +77,10 @@ def parse_record(service: str, line: str, before_s: float | None) -> LogRecord:
         stamp = _STAMP.fullmatch(line)
         at_s = _parse_time_s(stamp[1]) if stamp else None
         if stamp is None or at_s is None:
-            return LogRecord(service=service, line=line, at_s=before_s, is_stamped=False, message=line)
+            level = _guess_level(service, line)
+            return LogRecord(
+                service=service, line=line, at_s=before_s, is_stamped=False, level=level, message=line
+            )
         return LogRecord(service=service, line=line, at_s=at_s, is_stamped=True, message=stamp[2])
     at_s = _parse_time_s(_find(said, _TIME))
     level = str(_find(said, _LEVEL)).lower()
@@ -123,6 +130,13 @@ def format_time(at_s: float, today_s: float) -> str:
     at, today = (datetime.fromtimestamp(s, UTC).astimezone() for s in (at_s, today_s))
     clock = f"{at:%H:%M:%S}.{at.microsecond // 1000:03}"
     return clock if at.date() == today.date() else f"{at:%Y-%m-%d} {clock}"
+
+
+def _guess_level(service: str, line: str) -> str:
+    """Guess the level of a line that says none; nothing where it may be of any, as in a traceback."""
+    if line.startswith(ERROR):
+        return "error"
+    return "info" if service == RUNTIME else ""
 
 
 def _find(said: Mapping[str, Any], names: tuple[str, ...]) -> Any:

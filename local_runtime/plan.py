@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -9,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local_runtime.instance import ChildSpec
-from local_runtime.manifests import Container, Manifests, Service, Sink
+from local_runtime.manifests import Container, ContainerSource, Manifests, PingSource, Service
 from local_runtime.ports import LOOPBACK, build_url, find_free_port
 from local_runtime.triggers import Cron, parse_cron
 from shared.config import variables
-from shared.errors import BadConfig
 
 #: Functions and sources run here: paths in the manifests are relative to it, as in the image.
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -100,7 +100,8 @@ def build_plan(
             source.metadata.name,
             source.container,
             {
-                "K_SINK": _build_sink_url(source.spec.sink, urls, source.metadata.name),
+                "K_SINK": _build_sink_url(manifests, source, urls),
+                **_build_event_environment(source),
                 **_metrics_address(manifests.environment(source.container), options),
             },
             grace_s=_SOURCE_GRACE_S,
@@ -110,7 +111,7 @@ def build_plan(
     crons = tuple(
         parse_cron(
             source,
-            _build_sink_url(source.spec.sink, urls, source.metadata.name),
+            _build_sink_url(manifests, source, urls),
             timeout_s=timeouts_s.get(source.spec.sink.ref.name, 300.0) if source.spec.sink.ref else 300.0,
         )
         for source in manifests.ping_sources
@@ -140,11 +141,30 @@ def _metrics_address(variables: Mapping[str, str], options: Options) -> dict[str
     return {"HOST": options.host, "METRICS_PORT": str(options.metrics_port)}
 
 
-def _build_sink_url(sink: Sink, urls: Mapping[str, str], source: str) -> str:
+def _build_event_environment(source: ContainerSource) -> dict[str, str]:
+    """Tell a source what its events carry besides, and who vouches for its sink; nothing where that is so."""
+    told = {}
+    if source.spec.ce_overrides.extensions:
+        told["K_CE_OVERRIDES"] = json.dumps({"extensions": source.spec.ce_overrides.extensions})
+    if source.spec.sink.ca_certs:
+        told["K_CA_CERTS"] = source.spec.sink.ca_certs
+    return told
+
+
+def _build_sink_url(
+    manifests: Manifests, source: PingSource | ContainerSource, urls: Mapping[str, str]
+) -> str:
+    sink = source.spec.sink
     if sink.ref is None:
         return sink.uri
     if sink.ref.name not in urls:
-        raise BadConfig(f"{source}: its sink is the Service {sink.ref.name!r}, which no manifest describes")
+        known = ", ".join(urls)
+        raise manifests.mistake(
+            source,
+            ("spec", "sink", "ref", "name"),
+            f"expected a Service of the folder ({known})",
+            sink.ref.name,
+        )
     return urls[sink.ref.name] + sink.uri
 
 

@@ -15,7 +15,7 @@ from local_runtime.bounds import Scale
 from local_runtime.instance import ChildSpec, Launch
 from local_runtime.journal import Journal
 from local_runtime.log_tail import LogTail
-from local_runtime.manifests import ClusterSettings, Probe, Service
+from local_runtime.manifests import ClusterSettings, Probe, Service, expand_references
 from local_runtime.pod import Pod, Rules, State, pick_surplus
 from local_runtime.ports import LOOPBACK, InstancePorts
 from local_runtime.probing import Probing
@@ -232,7 +232,9 @@ class Revision:
         name = f"{self._revision}-{self._made}"
         address = (LOOPBACK, self._around.ports.take())
         own = {"PORT": str(address[1]), "HOST": LOOPBACK, "K_REVISION": self._revision, "HOSTNAME": name}
-        spec = replace(self._template, environment={**self._template.environment, **own}, address=address)
+        environment = {**self._template.environment, **own}
+        command = tuple(expand_references(word, environment) for word in self._template.command)
+        spec = replace(self._template, command=command, environment=environment, address=address)
         container = self._service.container
         pod = Pod(
             name,

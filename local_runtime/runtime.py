@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 _LOCK_TIMEOUT_S = 1.0
 _POLL_S = 0.02
 _ENDPOINT_TIMEOUT_S = 3.0
+#: Ticks that are being posted are cut off with what they are posted to; this is for their threads.
+_POSTER_GRACE_S = 0.5
 
 #: Called when everything is ready, with the plan and a `tell` for any thread.
 OnReady = Callable[[Plan, Callable[[str, str], None]], None]
@@ -142,6 +144,7 @@ class Runtime:
             if reloader is not None:
                 reloader.stop()
             await supervisor.shut_down()
+            await asyncio.to_thread(poster.join, _POSTER_GRACE_S)
             await admin.stop()
 
     def _reload(self, pipeline: Pipeline, names: frozenset[str], problem: str) -> None:
@@ -192,13 +195,18 @@ class Ticker:
         self._crons = crons
         self._fire = fire
         self._next_s: dict[str, float] = {}
+        self._now_s = 0.0
 
     def begin(self, now_s: float) -> None:
         """Begin to wait, at a time in epoch seconds."""
+        self._now_s = now_s
         self._next_s = {cron.name: cron.next_tick_s(now_s) for cron in self._crons}
 
     def tick(self, now_s: float) -> None:
         """Fire every cron that is due."""
+        if now_s < self._now_s:  # the clock was put back: what was due then may be an hour away
+            self.begin(now_s)
+        self._now_s = now_s
         for cron in self._crons:
             if now_s >= self._next_s[cron.name]:
                 self._fire(cron)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import random
 import threading
 import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NoReturn
 
 import urllib3
 
@@ -30,7 +27,6 @@ LONGEST_JITTER_S = 0.5
 MOST_UNDER_WAY = 100
 #: How much longer than the function may take its answer is waited for: "it took too long" is an answer too.
 _ANSWER_MARGIN_S = 5.0
-_JSON = "application/json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,37 +47,6 @@ class Cron:
         return self.schedule.next_tick_s(after_s)
 
 
-def parse_body(source: PingSource) -> bytes:
-    """Return the body of a source's events.
-
-    Raises:
-        ValueError: Both data and dataBase64, or application/json that is not a JSON object.
-    """
-    spec = source.spec
-    if spec.data and spec.data_base64:
-        raise ValueError("data and dataBase64 exclude each other")
-    body = spec.data.encode()
-    if spec.data_base64:
-        # Lines may be broken, as `base64` does.
-        text = spec.data_base64.replace("\r", "").replace("\n", "")
-        try:
-            body = base64.b64decode(text, validate=True)
-        except ValueError as exc:
-            raise ValueError(f"dataBase64: {exc}") from exc
-    if spec.content_type == _JSON and body:
-        try:
-            value = json.loads(body, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError) as exc:
-            raise ValueError(f"data of {_JSON} is not JSON: {exc}") from exc
-        if not isinstance(value, dict | None):
-            raise ValueError(f"data of {_JSON} must be a JSON object")
-    return body
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
 def parse_cron(source: PingSource, url: str, *, timeout_s: float) -> Cron:
     """Check a PingSource and make it ready to fire at an address.
 
@@ -92,7 +57,7 @@ def parse_cron(source: PingSource, url: str, *, timeout_s: float) -> Cron:
     # A time zone that the manifest does not name may stand in the schedule.
     timezone = spec.timezone if "timezone" in spec.model_fields_set else ""
     try:
-        body = parse_body(source)
+        body = spec.read_body()
         return Cron(
             name=name,
             schedule=parse_schedule(spec.schedule, timezone),

@@ -73,8 +73,13 @@ Json = dict[str, Any]
 class Client:
     """One function's address; thread-safe."""
 
-    def __init__(self, url: str, token: str = "") -> None:
+    def __init__(self, url: str, token: str = "", *, idle_s: float = _IDLE_S) -> None:
         """Make a client, which sends a token where there is one.
+
+        Args:
+            url: The address.
+            token: What is sent with every request; empty: nothing.
+            idle_s: How long `read` waits between two pieces of an answer.
 
         Raises:
             BadConfig: Not an http:// or https:// address, or not a token.
@@ -86,6 +91,7 @@ class Client:
         self.url = url.rstrip("/")
         #: What every request carries.
         self.headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._idle_s = idle_s
         self._http = urllib3.PoolManager(retries=False, blocksize=BLOCK_BYTES, headers=self.headers)
 
     def read(self, path: str, **parameters: str | int | None) -> Json:
@@ -99,7 +105,8 @@ class Client:
     def send(self, method: str, path: str, **parameters: str | int | None) -> Json:
         """Send a request without a body; as `read` for any method."""
         with self._failures():
-            answer = self._http.request(method, self._address(path, parameters), timeout=_timeout(_IDLE_S))
+            address = self._address(path, parameters)
+            answer = self._http.request(method, address, timeout=_timeout(self._idle_s))
             return self._parse(answer.status, answer.data)
 
     @contextmanager

@@ -23,11 +23,11 @@ def build_extension_headers(extensions: Mapping[str, str]) -> dict[str, str]:
     """
     headers = {}
     for name, value in extensions.items():
-        if re.fullmatch("[a-z0-9]+", name) is None:
-            raise ValueError(f"extension {name!r}: expected a name of lower-case letters and digits")
-        if name in ATTRIBUTES:
+        if re.fullmatch("[A-Za-z0-9]+", name) is None:
+            raise ValueError(f"extension {name!r}: expected a name of letters and digits")
+        if name.lower() in ATTRIBUTES:
             raise ValueError(f"extension {name!r} is an attribute that every event has")
-        headers[f"ce-{name}"] = urllib.parse.quote(value, safe=_PLAIN)
+        headers[f"ce-{name.lower()}"] = urllib.parse.quote(value, safe=_PLAIN)
     return headers
 
 

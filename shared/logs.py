@@ -43,13 +43,20 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(out, default=str)
 
 
-def configure_logs(service: str, level: str, *, revision: str = "") -> None:
-    """Send this process's log records to standard error; safe to call twice."""
+def configure_logs(service: str, level: str, *, revision: str = "", instance: str = "") -> None:
+    """Send this process's log records to standard error; safe to call twice.
+
+    Args:
+        service: Whose records they are.
+        level: Below which nothing is logged.
+        revision: Which revision of the service, where it has some.
+        instance: Which instance of it, where there may be several: their lines may share a file.
+    """
     handler = logging.StreamHandler(sys.stderr)
     if sys.stderr.isatty():
         handler.setFormatter(logging.Formatter(f"%(levelname)-7s {service}: %(message)s"))
     else:
-        handler.setFormatter(JsonFormatter(service=service, revision=revision))
+        handler.setFormatter(JsonFormatter(service=service, revision=revision, instance=instance))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

@@ -17,9 +17,9 @@ from functions.collect.housekeeping import Housekeeping
 from functions.collect.move import Done, Mover
 from shared import clock
 from shared.api import collect as api
-from shared.api.endpoint import Parameters
+from shared.api.endpoint import ROWS, Parameters
 from shared.errors import Transient
-from shared.http import Counts, EtcdHolder, Route, Service, data_response, start
+from shared.http import Counts, EtcdHolder, Route, Service, data_response, report_response, start
 from shared.http.metrics import metrics_route
 from shared.keys import Keys
 from shared.queue import Queue
@@ -105,8 +105,9 @@ def _log(done: Done, kind: str) -> None:
 def _event(request: Request, _wanted: Parameters) -> Response:
     """Take an event or a plain POST: 204, because a body would be taken for a reply event."""
     event = read_event(request)
-    _log(_take(event), event.kind or "plain")
-    return Response(status=204)
+    done = _take(event)
+    _log(done, event.kind or "plain")
+    return Response(status=204, headers={ROWS: str(done.rows)})
 
 
 def _by_hand(request: Request, _wanted: Parameters) -> Response:
@@ -114,7 +115,7 @@ def _by_hand(request: Request, _wanted: Parameters) -> Response:
     read_event(request)
     done = _drain().take_all(BUDGET_S)
     _log(done, "by hand")
-    return data_response({**asdict(done), "depth": _queue().depth_now()})
+    return report_response({**asdict(done), "depth": _queue().depth_now()}, done.rows)
 
 
 _service = Service(

@@ -15,6 +15,7 @@ from hashlib import blake2b
 from flask import Request, Response
 
 from functions.query.formats import Format
+from shared.api.endpoint import ROWS
 from shared.http import stream_response
 from shared.store.read import Cache
 
@@ -63,6 +64,7 @@ class Answers:
         form: Format,
         pieces: Iterator[bytes],
         *,
+        rows: Callable[[], int | None] = lambda: None,
         next_link: Callable[[], str | None] = lambda: None,
         is_of: Callable[[], bool] = lambda: True,
     ) -> Response:
@@ -72,6 +74,7 @@ class Answers:
             etag: What the answer is called, see `name_answer`; None where it is not to be known again.
             form: What the pieces are in.
             pieces: What they raise before MOST_BYTES were made, is raised; later it breaks the connection.
+            rows: Asked before the first is sent: how many records there are, if that is known.
             next_link: Asked before the first is sent: where the next page is, if that is known.
             is_of: Asked when a short answer is made, whether what was made really is of that name.
         """
@@ -80,6 +83,9 @@ class Answers:
             headers["ETag"] = etag
         body, whole = _take(pieces)
         link = next_link()
+        count = rows()
+        if count is not None:
+            headers[ROWS] = str(count)
         if link is not None:
             headers["Link"] = f'<{link}>; rel="next"'
         if not whole:

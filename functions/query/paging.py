@@ -145,13 +145,19 @@ class Page:
         self._parts = parts
         self._limit = limit
         self._cut = cut
-        #: How many records it had.
+        #: How many records it had so far.
         self.rows = 0
+        #: How many records it has; None until the end.
+        self.count: int | None = None
         #: The place behind the last record, where there are more than these; known at the end.
         self.next: Place | None = None
 
     def __iter__(self) -> Iterator[pa.Table]:
         """Yield the chunks; none is empty."""
+        yield from self._cut_off()
+        self.count = self.rows
+
+    def _cut_off(self) -> Iterator[pa.Table]:
         last: pa.Table | None = None
         for part in self._parts:
             if not part.num_rows:

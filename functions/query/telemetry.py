@@ -76,6 +76,7 @@ class Telemetry:
             None if first is None else etag,
             question.form,
             question.write(page, columns, watch),
+            rows=lambda: page.count,
             next_link=lambda: question.next_link(request, page),
             is_of=lambda: not records.retaken and cut.place is None,
         )
@@ -116,6 +117,7 @@ class Telemetry:
             etag,
             question.form,
             question.write(page, columns, watch),
+            rows=lambda: page.count,
             next_link=lambda: question.next_link(request, page),
             is_of=lambda: cut.place is None and store.version(store.index()) == version,
         )
@@ -135,9 +137,8 @@ class Telemetry:
         if known is not None:
             return known
         newest = newest_records(match_labels(summary, label_patterns(wanted)))
-        return self._answers.answer(
-            etag, form, form.write([newest] if newest.num_rows else [], columns, None)
-        )
+        pieces = form.write([newest] if newest.num_rows else [], columns, None)
+        return self._answers.answer(etag, form, pieces, rows=lambda: newest.num_rows)
 
     def _check_range(self, window: Window, first_ms: Iterable[Any], last_ms: Iterable[Any]) -> None:
         """Refuse a window that is too long; where it is open, what is stored counts."""

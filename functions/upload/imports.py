@@ -25,7 +25,7 @@ from shared.clock import MAX_TIME_MS
 from shared.config import Settings
 from shared.errors import InvalidInput, LimitExceeded, NothingAccepted
 from shared.etcd import Etcd, Put, absent
-from shared.http import Route, data_response
+from shared.http import Route, data_response, report_response
 from shared.keys import Keys, is_upload_id, new_upload_id
 from shared.messages import Origin
 from shared.queue import Queue
@@ -97,7 +97,8 @@ class Imports:
             record["accepted"],
             extra={"action": "imported", "upload_id": origin.upload_id, "bytes": body.bytes},
         )
-        return data_response({**record, "duration_ms": round((time.monotonic() - began) * 1000, 1)})
+        record["duration_ms"] = round((time.monotonic() - began) * 1000, 1)
+        return report_response(record, record["accepted"])
 
     def _post_uploads(self, request: Request, _wanted: Parameters) -> Response:
         self._gate().check()

@@ -22,7 +22,7 @@ from shared.api import upload as api
 from shared.api.endpoint import Parameters
 from shared.errors import Transient
 from shared.etcd_metrics import MEMORY, read_metrics
-from shared.http import Counts, EtcdHolder, Route, Service, data_response, start
+from shared.http import Counts, EtcdHolder, Route, Service, data_response, report_response, start
 from shared.http.metrics import metrics_route
 from shared.keys import Keys, new_upload_id
 from shared.messages import Origin
@@ -118,7 +118,7 @@ def _post_csv(request: Request, wanted: api.UploadFile) -> Response:
         report["rows"],
         extra={"action": "uploaded", "upload_id": origin.upload_id, "bytes": body.bytes},
     )
-    return data_response(report)
+    return report_response(report, report["accepted"])
 
 
 def _read_state() -> dict[str, Any]:

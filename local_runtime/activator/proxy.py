@@ -12,9 +12,10 @@ from aiohttp.web import RequestPayloadError
 from local_runtime.activator.client import Client, ClientLeft
 from local_runtime.activator.deadline import Deadline, Timeouts
 from local_runtime.activator.headers import Header, build_request_head, find_header, list_passing
+from local_runtime.activator.pool import Pool
 from local_runtime.activator.throttle import Lease, QueueFull, Throttle
 from local_runtime.activator.upgrade import join
-from local_runtime.activator.upstream import BROKEN, Upstream, connect
+from local_runtime.activator.upstream import BROKEN, Upstream
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,8 @@ TOO_SLOW = "request timeout"
 
 #: What a body that does not come whole, or is none, shows as.
 _BODY_BROKEN = (RequestPayloadError, OSError, RuntimeError)
+#: What may be sent twice, and changes nothing (RFC 9110, 9.2.1).
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _NO_BODY = frozenset({204, 304})
 #: More digits than any number of rows has.
 _LONGEST_COUNT = 15
@@ -42,12 +45,17 @@ class _Unanswered(Exception):
 class Exchange:
     """One request and its answer."""
 
-    def __init__(self, client: Client, throttle: Throttle, timeouts: Timeouts) -> None:
+    def __init__(self, client: Client, throttle: Throttle, pool: Pool, timeouts: Timeouts) -> None:
+        message = client.message
         self._client = client
         self._throttle = throttle
-        self._timeouts = timeouts
+        self._pool = pool
+        self._deadline = Deadline(timeouts)
         self._is_waiting = True
         self._is_body_broken = False
+        self._sending: asyncio.Task[None] | None = None
+        # Without a body, and as good sent twice as once.
+        self._is_safe = message.method in _SAFE and client.body.at_eof() and not client.is_upgrade
 
     async def run(self) -> None:
         """Have the request answered, by a function or by a sentence of our own.
@@ -55,8 +63,8 @@ class Exchange:
         Cancelled, because its client left, it gives back what it holds.
         """
         try:
-            async with Deadline(self._timeouts) as deadline:
-                await self._forward(deadline)
+            async with self._deadline:
+                await self._forward()
         except TimeoutError:
             await self._refuse(504, NEVER_BEGUN if self._is_waiting else TOO_SLOW)
         except QueueFull:
@@ -72,22 +80,42 @@ class Exchange:
         else:
             await self._client.explain(status, text)
 
-    async def _forward(self, deadline: Deadline) -> None:
-        lease, upstream = await self._reach(deadline)
+    async def _forward(self) -> None:
+        lease, upstream = await self._reach()
         try:
-            await self._exchange(lease, upstream, deadline)
+            try:
+                message, payload = await self._ask(upstream)
+            except BROKEN:
+                if not (upstream.is_stale and self._is_safe):
+                    raise
+                upstream = await self._pool.connect(lease.address)
+                message, payload = await self._ask(upstream)
+            self._deadline.answered()
+            if message.code == 101:  # noqa: PLR2004  (Switching Protocols)
+                await join(self._client, upstream, message, lease, self._deadline)
+            else:
+                await self._answer(lease, message, payload)
+        except BROKEN as exc:
+            log.warning("%s broke off: %s", lease.name, exc or type(exc), extra={"action": "broke-off"})
+            if self._is_body_broken:
+                raise _Unanswered(400, "the body of the request is not a valid one") from exc
+            raise _Unanswered(502, f"{lease.name} broke the connection off before it answered") from exc
         finally:
             lease.release()
-            upstream.abort()
+            self._pool.give_back(lease.address, upstream, may_rest=self._is_safe and lease.is_open)
+            if self._sending is not None:
+                self._sending.cancel()
+                # Afterwards the rest of the body is aiohttp's to read.
+                await asyncio.wait([self._sending])
 
-    async def _reach(self, deadline: Deadline) -> tuple[Lease, Upstream]:
+    async def _reach(self) -> tuple[Lease, Upstream]:
         """Get a place at an instance, and a connection to it."""
         lease = await self._throttle.acquire()
-        self._is_waiting = False
-        deadline.dispatched()
+        self._deadline.dispatched()
         while True:
+            self._is_waiting = False
             try:
-                return lease, await connect(lease.address)
+                return lease, await self._pool.take(lease.address, may_be_used=self._is_safe)
             except OSError as exc:
                 # Nothing was sent, so that another one may have it.
                 log.warning("cannot connect to %s: %s", lease.name, exc, extra={"action": "unreachable"})
@@ -98,29 +126,13 @@ class Exchange:
                 raise
             self._is_waiting = True
             lease = await self._throttle.acquire_again()
-            self._is_waiting = False
 
-    async def _exchange(self, lease: Lease, upstream: Upstream, deadline: Deadline) -> None:
-        sending: asyncio.Task[None] | None = None
-        try:
-            if not self._send(upstream):
-                self._client.invite()
-                sending = asyncio.create_task(self._send_body(upstream, deadline))
-            message, payload = await upstream.read_head()
-            deadline.answered()
-            if message.code == 101:  # noqa: PLR2004  (Switching Protocols)
-                await join(self._client, upstream, message, lease, deadline)
-            else:
-                await self._answer(lease, message, payload, deadline)
-        except BROKEN as exc:
-            if self._is_body_broken:
-                raise _Unanswered(400, "the body of the request is not a valid one") from exc
-            raise _Unanswered(502, f"{lease.name} broke off") from exc
-        finally:
-            if sending is not None:
-                sending.cancel()
-                # Afterwards the rest of the body is aiohttp's to read.
-                await asyncio.wait([sending])
+    async def _ask(self, upstream: Upstream) -> tuple[RawResponseMessage, StreamReader]:
+        """Send the request and read the head of its answer."""
+        if not self._send(upstream):
+            self._client.invite()
+            self._sending = asyncio.create_task(self._send_body(upstream))
+        return await upstream.read_head()
 
     def _send(self, upstream: Upstream) -> bool:
         """Send the request; tell whether that was all of it."""
@@ -136,7 +148,7 @@ class Exchange:
         )
         return is_whole
 
-    async def _send_body(self, upstream: Upstream, deadline: Deadline) -> None:
+    async def _send_body(self, upstream: Upstream) -> None:
         body = self._client.body
         while not body.at_eof():
             try:
@@ -145,15 +157,13 @@ class Exchange:
                 self._is_body_broken = True
                 upstream.abort()
                 return
-            deadline.moved()
+            self._deadline.moved()
             try:
                 await upstream.send_body(data, is_last=body.at_eof())
             except OSError:
                 return  # an answer may be here all the same
 
-    async def _answer(
-        self, lease: Lease, message: RawResponseMessage, payload: StreamReader, deadline: Deadline
-    ) -> None:
+    async def _answer(self, lease: Lease, message: RawResponseMessage, payload: StreamReader) -> None:
         client = self._client
         headers = list_passing(message.raw_headers)
         self._count_rows(headers)
@@ -169,7 +179,7 @@ class Exchange:
             is_whole = payload.at_eof()
             if is_whole:
                 lease.release()
-            deadline.moved()
+            self._deadline.moved()
             await client.send(data, is_last=is_whole)
 
     def _count_rows(self, headers: list[Header]) -> None:
@@ -183,6 +193,6 @@ class Exchange:
         own: list[Header] = [(b"Transfer-Encoding", b"chunked")] if message.chunked else []
         if self._client.is_upgrade:
             own += [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]
-        else:
+        elif not self._is_safe:
             own.append((b"Connection", b"close"))
         return build_request_head(start, message.raw_headers, self._client.peer, own)

@@ -66,19 +66,25 @@ class _Instance:
 class Lease:
     """The right to one place at one instance, until it is released."""
 
-    __slots__ = ("_instance", "_throttle", "address", "name")
+    __slots__ = ("_instance", "_is_held", "_throttle", "address", "name")
 
     def __init__(self, throttle: Throttle, instance: _Instance) -> None:
         self.name = instance.name
         self.address = instance.address
         self._throttle = throttle
-        self._instance: _Instance | None = instance
+        self._instance = instance
+        self._is_held = True
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the instance gets new requests."""
+        return self._instance.is_open
 
     def release(self) -> None:
         """Give the place to whoever waits longest; a second call does nothing."""
-        instance, self._instance = self._instance, None
-        if instance is not None:
-            self._throttle._give_back(instance)  # noqa: SLF001
+        if self._is_held:
+            self._is_held = False
+            self._throttle._give_back(self._instance)  # noqa: SLF001
 
     def fail(self) -> bool:
         """Release, and leave the instance alone for a while: it could not be connected to.
@@ -86,9 +92,8 @@ class Lease:
         Returns:
             Whether another one is open that may be tried.
         """
-        if self._instance is not None:
-            self._throttle._avoid(self._instance)  # noqa: SLF001
-            self.release()
+        self._throttle._avoid(self._instance)  # noqa: SLF001
+        self.release()
         return self._throttle._has_choice()  # noqa: SLF001
 
 

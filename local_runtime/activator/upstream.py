@@ -1,8 +1,4 @@
-"""One connection to an instance, for one request.
-
-Why none is used twice: gunicorn closes one that rests for two seconds, and a request that is sent in that
-moment is neither answered nor known to be unheard. On one machine a new connection costs little.
-"""
+"""One connection to an instance."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ import asyncio
 import contextlib
 import os
 
-from aiohttp.client_exceptions import ClientError
+from aiohttp.client_exceptions import ClientError, ClientPayloadError
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import HttpProcessingError, RawResponseMessage, StreamWriter
 from aiohttp.streams import StreamReader
@@ -35,6 +31,30 @@ class Upstream(ResponseHandler):
         #: Only waits for us.
         self._writer = StreamWriter(self, loop)
         self._is_chunked = False
+        #: Whether it carried a request before this one.
+        self.is_used = False
+        #: Whether a byte came back.
+        self.is_heard = False
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether another request may go over it."""
+        return self.is_connected() and not self.should_close
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether it may have been closed before the request was sent."""
+        return self.is_used and not self.is_heard
+
+    def use_again(self) -> None:
+        """Note that another request goes over it."""
+        self.is_used = True
+        self.is_heard = False
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came."""
+        self.is_heard = True
+        super().data_received(data)
 
     def send(self, head: bytes, body: bytes, *, is_chunked: bool, is_whole: bool, is_head: bool) -> None:
         """Send the head of the request, with what there is of its body already.
@@ -82,7 +102,7 @@ class Upstream(ResponseHandler):
                 return message, payload
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Take what came before the connection broke.
+        """Take what came before the connection broke, and take what did not come whole for that.
 
         Who answers early and closes, with a body still coming, breaks it: asyncio, failing to write, would
         not read the answer that is already here.
@@ -91,6 +111,9 @@ class Upstream(ResponseHandler):
             rest = _read_rest(self.transport)
             if rest:
                 self.data_received(rest)
+            if self._payload is not None and not self._payload.is_eof():
+                # aiohttp would take a reset for the end, where nothing else tells it.
+                self._payload.set_exception(ClientPayloadError(f"broken off: {exc}"))
         super().connection_lost(exc)
 
     def _write(self, data: bytes) -> None:
@@ -106,14 +129,3 @@ def _read_rest(transport: asyncio.Transport) -> bytes:
         while part := os.read(sock.fileno(), READ_BYTES):
             parts.append(part)
     return b"".join(parts)
-
-
-async def connect(address: tuple[str, int]) -> Upstream:
-    """Connect to an instance.
-
-    Raises:
-        OSError: It cannot be connected to; nothing was sent.
-    """
-    loop = asyncio.get_running_loop()
-    _, upstream = await loop.create_connection(lambda: Upstream(loop), *address)
-    return upstream

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from local_runtime.commands.bars import spinner
-from local_runtime.commands.output import data_dir_option, duration
+from local_runtime.commands.output import Seconds, data_dir_option
 from local_runtime.detach import CLEARED_S, ask_to_end, wait_gone
 from local_runtime.running import is_alive
 from shared.errors import Transient
@@ -20,7 +20,7 @@ from shared.errors import Transient
     "--timeout",
     default="30s",
     show_default=True,
-    callback=duration,
+    type=Seconds(),
     help="How long requests under way may take to end; then it is killed.",
 )
 def down(*, data_dir: Path, timeout: float) -> None:

@@ -66,12 +66,17 @@ def name_data_dir(data_dir: Path) -> str:
     return "" if data_dir == DATA_DIR else f" --data-dir {shlex.quote(str(data_dir))}"
 
 
-def duration(_ctx: click.Context, _parameter: click.Parameter, value: str) -> float:
-    """Read an option's duration into seconds; a callback for click."""
-    try:
-        return parse_duration_s(value)
-    except ValueError as exc:
-        raise click.BadParameter(str(exc)) from exc
+class Seconds(click.ParamType[float]):
+    """A duration such as 500ms or 30s."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read it."""
+        try:
+            return value if isinstance(value, float) else parse_duration_s(str(value))
+        except ValueError as exc:
+            self.fail(str(exc), param, ctx)
 
 
 def url_option(default: str | None, what: str) -> Callable[[_Command], _Command]:

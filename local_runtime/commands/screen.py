@@ -38,6 +38,8 @@ _BARS = (" ▁▂▃▄▅▆▇█", " .:-=+*#%")
 _OVERFLOW: tuple[OverflowMethod, OverflowMethod] = ("ellipsis", "crop")
 #: Lines get no longer than this; numbers far apart are hard to read.
 _WIDEST = 110
+#: Columns of numbers, and how wide they are at least: a table that moves is hard to read.
+_NUMBERS = {"READY": 7, "FLIGHT": 6, "QUEUED": 6, "CONC": 5, "REQ/S": 6, "ROWS/S": 9, "COLD": 4}
 #: What stands beside a sparkline.
 _BESIDE_BARS = 32
 
@@ -99,8 +101,8 @@ def _build_services(services: Sequence[Json], width: int, *, plain: bool) -> Tab
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim", width=width)
     table.add_column("SERVICE", no_wrap=True, overflow=_OVERFLOW[plain], min_width=7)
     table.add_column("INSTANCES", no_wrap=True, overflow="crop", min_width=10)
-    for head in ("READY", "FLIGHT", "QUEUED", "CONC", "REQ/S", "ROWS/S", "COLD"):
-        table.add_column(head, justify="right", no_wrap=True, overflow=_OVERFLOW[plain])
+    for head, least in _NUMBERS.items():
+        table.add_column(head, justify="right", no_wrap=True, overflow=_OVERFLOW[plain], min_width=least)
     table.add_column("", no_wrap=True, overflow="crop", min_width=5)
     for service in services:
         note = describe_note(service)

@@ -28,7 +28,7 @@ from local_runtime.commands.looks import (
     describe_process,
     describe_queue,
 )
-from local_runtime.commands.output import data_dir_option, duration, json_option, print_json, print_table
+from local_runtime.commands.output import Seconds, data_dir_option, json_option, print_json, print_table
 from local_runtime.running import read_running
 from shared import clock
 from shared.client import Client
@@ -37,6 +37,8 @@ ADMIN_URL = "http://127.0.0.1:8090"
 #: So soon the screen follows a terminal that was made larger or smaller.
 _KEY_WAIT_S = 0.1
 _SHORTEST_S = 0.1
+#: The runtime's loop answers at once; one that is stopped does not.
+_ANSWER_S = 5.0
 _QUIT = ("q", "Q")
 _COLUMNS = (
     "name", "ready", "desired", "max_scale", "in_flight", "queued", "concurrency", "requests_per_s",
@@ -54,7 +56,7 @@ ReadKey = Callable[[float], str]
 )
 @data_dir_option
 @click.option("--once", is_flag=True, help="Look once.")
-@click.option("--interval", default="1s", show_default=True, callback=duration, help="Between two looks.")
+@click.option("--interval", default="1s", show_default=True, type=Seconds(), help="Between two looks.")
 @json_option
 def top(*, url: str | None, data_dir: Path, once: bool, interval: float, as_json: bool) -> None:
     """Watch the services at work, until q or Ctrl-C: instances, requests, queue, rows, scaling.
@@ -67,7 +69,7 @@ def top(*, url: str | None, data_dir: Path, once: bool, interval: float, as_json
     running = read_running(data_dir)
     address = url or (running.admin if running else ADMIN_URL)
     is_meant = running is not None and running.admin == address.rstrip("/")
-    looker = Looker(Client(address), running.metrics if running and is_meant else None)
+    looker = Looker(Client(address, idle_s=_ANSWER_S), running.metrics if running and is_meant else None)
     if as_json:
         _print_json(looker, interval, once=once)
     elif not sys.stdout.isatty():

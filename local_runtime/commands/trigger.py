@@ -6,7 +6,6 @@ import json
 import sys
 import time
 import uuid
-from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from local_runtime.commands.output import (
 from local_runtime.log_records import clean
 from local_runtime.running import read_running
 from shared import clock
+from shared.cloudevents import format_time
 from shared.errors import InvalidInput, NotFound
 
 #: What a PingSource sends; collect takes it for a tick.
@@ -105,8 +105,8 @@ def build_headers(*, kind: str, source: str, id_: str, now_s: float) -> dict[str
     Raises:
         InvalidInput: One of them cannot stand in a header.
     """
-    at = datetime.fromtimestamp(now_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    headers = {"ce-specversion": "1.0", "ce-type": kind, "ce-source": source, "ce-id": id_, "ce-time": at}
+    about = {"ce-type": kind, "ce-source": source, "ce-id": id_}
+    headers = {"ce-specversion": "1.0", **about, "ce-time": format_time(now_s)}
     for name, value in headers.items():
         if not value or not value.isascii() or not value.isprintable():
             raise InvalidInput(f"--{name.removeprefix('ce-')}: printable ASCII is expected, not {value!r}")

@@ -74,7 +74,8 @@ class Secret(Resource):
 
     api_version: Annotated[Literal["v1"], Field(alias="apiVersion")]
     kind: Literal["Secret"]
-    metadata: MapMetadata
+    #: Not shown either: kubectl keeps what was applied last in an annotation.
+    metadata: Annotated[MapMetadata, Field(repr=False)]
     type: str = "Opaque"
     immutable: bool = False
     #: Base64.

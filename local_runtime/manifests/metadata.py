@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from pydantic import Field, JsonValue, model_validator
@@ -10,6 +11,12 @@ from local_runtime.manifests.parts import NOTHING, Many, Part, Unread, build_mis
 
 VISIBILITY = "networking.knative.dev/visibility"
 AUTOSCALING = "autoscaling.knative.dev/"
+
+
+def spell(annotation: str) -> str:
+    """Return today's spelling of an annotation of the autoscaler: minScale is what min-scale was called."""
+    return re.sub("[A-Z]", lambda letter: f"-{letter[0].lower()}", annotation)
+
 
 Name = Annotated[str, Field(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
 #: ConfigMaps and Secrets may have dots in theirs.

@@ -11,9 +11,8 @@ from local_runtime.manifests.documents import Document
 from local_runtime.manifests.parts import MISTAKE, UNKNOWN, Path, format_path, suggest
 from shared.errors import BadConfig
 
-_NO_VALUE = object()
-#: Kinds of which no value is ever shown.
-SECRET_KINDS = frozenset({"Secret"})
+#: Nothing is shown; not None, which a value can be.
+NO_VALUE = object()
 #: Of some parts there are more fields than help anybody.
 _LONGEST_HINT = 200
 #: What a person may expect to be able to set, and Knative does not let him.
@@ -45,12 +44,12 @@ _EXPECTED = {
 
 
 def describe_mistake(
-    document: Document, path: Path, reason: str, value: object = _NO_VALUE, *, hint: str = ""
+    document: Document, path: Path, reason: str, value: object = NO_VALUE, *, hint: str = ""
 ) -> BadConfig:
     """Say what is wrong at a path of a document; the error is the caller's to raise."""
     data = document.data
-    is_secret = isinstance(data, dict) and data.get("kind") in SECRET_KINDS
-    shown = "" if value is _NO_VALUE or is_secret else f", not {_show(value)}"
+    is_secret = isinstance(data, dict) and data.get("kind") == "Secret"
+    shown = "" if value is NO_VALUE or is_secret else f", not {_show(value)}"
     option = document.override(path)
     if option is not None:
         return BadConfig(f"--set {option}: {reason}{shown}{hint}")
@@ -72,13 +71,13 @@ def describe_validation(document: Document, exc: ValidationError, model: type[Ba
     hint = ""
     value: object = first["input"]
     if first["type"] in {"missing", UNKNOWN}:
-        value = _NO_VALUE
+        value = NO_VALUE
     elif first["type"] == "extra_forbidden":
-        value = _NO_VALUE
+        value = NO_VALUE
         reason = _REFUSED.get(str(path[-1]), reason)
         hint = "" if path[-1] in _REFUSED else _suggest(model, path)
     elif isinstance(value, dict | list) and first["type"] in {MISTAKE, "value_error"}:
-        value = _NO_VALUE
+        value = NO_VALUE
     return describe_mistake(document, path, reason, value, hint=hint)
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from local_runtime.manifests.cluster import NAME, NAMESPACE
 from local_runtime.manifests.documents import Document
-from local_runtime.manifests.metadata import AUTOSCALING
-from local_runtime.manifests.parts import Path, suggest
+from local_runtime.manifests.metadata import AUTOSCALING, spell
+from local_runtime.manifests.parts import Path, format_path, suggest
 from shared.errors import BadConfig
 
 _CONTAINER: Path = ("spec", "template", "spec", "containers", 0)
@@ -59,7 +59,7 @@ class Override:
     @property
     def option(self) -> str:
         """What it sets; the value is left out, for it may be a secret."""
-        return f"{self.name}.{self.key}"
+        return format_path((self.name, self.key))
 
 
 def parse_override(text: str) -> Override:
@@ -71,7 +71,7 @@ def parse_override(text: str) -> Override:
     target, equals, value = text.partition("=")
     name, _, key = target.partition(".")
     if not equals or not name or not key:
-        raise BadConfig(f"--set {target}: expected NAME.KEY=VALUE, such as upload.{AUTOSCALING}window=6s")
+        raise BadConfig(f"--set {target!a}: expected NAME.KEY=VALUE, such as upload.{AUTOSCALING}window=6s")
     return Override(name=name, key=key, value=value)
 
 
@@ -108,7 +108,7 @@ def _apply(documents: Sequence[Document], override: Override) -> None:
             _put_variable(document, keys[prefix], override)
             return
         if prefix is not None:
-            _put(document, (*keys[prefix], override.key), override.value, override.option)
+            _put(document, (*keys[prefix], spell(override.key)), override.value, override.option)
             return
         if override.key in keys:
             _put(document, keys[override.key], _convert(override), override.option)

@@ -9,13 +9,14 @@ from typing import TypeAlias
 
 from pydantic import ValidationError
 
-from local_runtime.manifests.cluster import ClusterSettings
+from local_runtime.manifests.cluster import NAMESPACE, ClusterSettings
 from local_runtime.manifests.container import Container
 from local_runtime.manifests.documents import Document, parse_documents
 from local_runtime.manifests.environment import resolve_environment
 from local_runtime.manifests.maps import ConfigMap, Namespace, Secret
-from local_runtime.manifests.mistakes import describe_mistake, describe_validation
+from local_runtime.manifests.mistakes import NO_VALUE, describe_mistake, describe_validation
 from local_runtime.manifests.overrides import apply_overrides
+from local_runtime.manifests.parts import Path as DocumentPath
 from local_runtime.manifests.service import Service
 from local_runtime.manifests.sources import ContainerSource, PingSource
 from shared.errors import BadConfig
@@ -56,18 +57,19 @@ class Manifests:
         owner = next((owner for owner in self._owners() if owner.container is container), None)
         namespace = "default" if owner is None else owner.metadata.namespace
 
-        def mistake(path: tuple[str | int, ...], reason: str) -> BadConfig:
-            document = None if owner is None else self.documents.get((owner.kind, owner.metadata.name))
-            return describe_mistake(
-                document or Document(file="manifests", data={}), (*_CONTAINER, *path), reason
-            )
-
         return resolve_environment(
             container,
             [m for m in self.config_maps if m.metadata.namespace == namespace],
             [s for s in self.secrets if s.metadata.namespace == namespace],
-            mistake,
+            lambda path, reason: self.mistake(owner, (*_CONTAINER, *path), reason),
         )
+
+    def mistake(
+        self, owner: Manifest | None, path: DocumentPath, reason: str, value: object = NO_VALUE
+    ) -> BadConfig:
+        """Build the error about a value that turned out wrong later: it names file, path, value and line."""
+        document = None if owner is None else self.documents.get((owner.kind, owner.metadata.name))
+        return describe_mistake(document or Document(file="the manifests", data={}), path, reason, value)
 
     def check_references(self) -> None:
         """Check that every variable of every container has a value.
@@ -96,11 +98,11 @@ def read_manifests(folder: Path, overrides: Iterable[str] = ()) -> Manifests:
     files = sorted(f for f in folder.glob("*.y*ml") if f.suffix in {".yaml", ".yml"})
     files = [f for f in files if f.name not in _KUSTOMIZATIONS]
     if not files:
-        raise BadConfig(f"there are no manifests (*.yaml) in {folder}")
+        raise BadConfig(f"there are no manifests (*.yaml) in {folder}{_hint(folder)}")
     documents = [document for file in files for document in parse_documents(_read(file), file.name)]
     manifests = _build(apply_overrides(documents, overrides), str(folder))
     if not manifests.services:
-        raise BadConfig(f"{folder} has no Service: there is nothing to start")
+        raise BadConfig(f"{folder} has no Service: there is nothing to start{_hint(folder)}")
     manifests.check_references()
     return manifests
 
@@ -115,13 +117,22 @@ def parse_manifests(text: str, file_name: str) -> list[Manifest]:
     return [manifest for _, manifest in parsed]
 
 
+def _hint(folder: Path) -> str:
+    """Tell what to do with a folder that only kustomize can read."""
+    if not any((folder / name).exists() for name in _KUSTOMIZATIONS):
+        return ""
+    return f" (kustomization.yaml is not read: kustomize build {folder} writes what it stands for)"
+
+
 def _build(documents: Sequence[Document], folder: str) -> Manifests:
     found = _parse(documents)
     seen: dict[tuple[str, str], Document] = {}
     for document, manifest in found:
         identity = (manifest.kind, manifest.metadata.name)
         if isinstance(manifest, ConfigMap | Secret):
-            identity = (manifest.kind, f"{manifest.metadata.namespace}/{manifest.metadata.name}")
+            is_cluster = isinstance(manifest, ConfigMap) and manifest.cluster is not None
+            namespace = NAMESPACE if is_cluster else manifest.metadata.namespace
+            identity = (manifest.kind, f"{namespace}/{manifest.metadata.name}")
         if identity in seen:
             raise BadConfig(
                 f"{folder}: there are two of kind {identity[0]} named {identity[1]!r}, "
@@ -161,13 +172,15 @@ def _find_model(document: Document) -> type[Manifest]:
     data = document.data
     if not isinstance(data, dict):
         raise BadConfig(f"{document.file}: expected a Kubernetes resource, not a {type(data).__name__}")
-    version, kind = (str(data.get(key)) for key in ("apiVersion", "kind"))
+    for key in ("apiVersion", "kind"):
+        if not isinstance(data.get(key), str):
+            raise describe_mistake(document, (key,), "expected a string, as every Kubernetes resource has")
+    version, kind = data["apiVersion"], data["kind"]
     model = _KINDS.get((version, kind))
     if model is None:
         kinds = ", ".join(f"{kind} of {version}" for version, kind in _KINDS)
-        raise BadConfig(
-            f"{document.file}: kind {kind!r} of {version!r} is not run locally, only {kinds}"
-            f" (line {document.line(('kind',))})"
+        raise describe_mistake(
+            document, ("kind",), f"{kind!r:.60} of {version!r:.60} is not run locally, only {kinds}"
         )
     return model
 

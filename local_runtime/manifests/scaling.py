@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
@@ -10,7 +9,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from local_runtime.manifests.cluster import KPA, LEAST_TARGET, ClusterSettings
-from local_runtime.manifests.metadata import AUTOSCALING
+from local_runtime.manifests.metadata import AUTOSCALING, spell
 from local_runtime.manifests.numbers import (
     Reader,
     read_burst_capacity,
@@ -84,13 +83,13 @@ def parse_scaling(annotations: Mapping[str, str], cluster: ClusterSettings) -> S
     for key, text in annotations.items():
         if not key.startswith(AUTOSCALING):
             continue
-        # minScale is what min-scale was called; Knative reads both.
-        name = re.sub("[A-Z]", lambda letter: f"-{letter[0].lower()}", key.removeprefix(AUTOSCALING))
+        # Knative reads the older spelling too, where the newer one is not there.
+        name = spell(key).removeprefix(AUTOSCALING)
         if name not in _ANNOTATIONS:
             raise build_unknown(
                 ("annotations", key), "is not an annotation of the autoscaler", key, ANNOTATIONS
             )
-        if f"{AUTOSCALING}{name}" != key and f"{AUTOSCALING}{name}" in annotations:
+        if spell(key) != key and spell(key) in annotations:
             continue
         field, read = _ANNOTATIONS[name]
         try:

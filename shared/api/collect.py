@@ -105,6 +105,7 @@ _EVENT_BODY = RequestBody(
     model=Any,
     required=False,
 )
+_MOVED = "how many rows this request moved into the store"
 EVENT = Endpoint(
     service="collect",
     method="POST",
@@ -115,7 +116,11 @@ EVENT = Endpoint(
     role="ingest",
     limited=False,
     body=_EVENT_BODY,
-    answers=(Answer(status=204, types=(), description="Done; empty, for a body would be a reply event."),),
+    answers=(
+        Answer(
+            status=204, types=(), description="Done; empty, for a body would be a reply event.", rows=_MOVED
+        ),
+    ),
     errors=(Transient, NoSpace),
 )
 COLLECT = Endpoint(
@@ -126,7 +131,7 @@ COLLECT = Endpoint(
     tag="collect",
     role="ingest",
     body=_EVENT_BODY,
-    answers=(Answer(data=Collected, description="What was done."),),
+    answers=(Answer(data=Collected, description="What was done.", rows=_MOVED),),
     errors=(Transient, NoSpace),
 )
 SHOW_RETENTION = Endpoint(

@@ -12,6 +12,8 @@ from shared.errors import PipelineError
 #: Who may ask: anybody, or the bearer of a token with that role; admin may do all that the others may.
 Role = Literal["anybody", "ingest", "read", "admin"]
 JSON = "application/json"
+#: Header of an answer: about how many records it is, where that is known before its body is sent.
+ROWS = "X-Rows"
 
 
 class Parameters(BaseModel):
@@ -49,6 +51,8 @@ class Answer:
     body: Any = None
     #: Content types in which it is answered; what is not JSON is text or bytes.
     types: tuple[str, ...] = (JSON,)
+    #: Which records the header X-Rows counts; empty where the answer has no such header.
+    rows: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

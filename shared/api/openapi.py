@@ -13,7 +13,7 @@ from typing import Any
 from apispec import APISpec
 
 from shared.api.all import ENDPOINTS, TAGS
-from shared.api.endpoint import JSON, Answer, Endpoint, RequestBody
+from shared.api.endpoint import JSON, ROWS, Answer, Endpoint, RequestBody
 from shared.api.errors import STATUSES, Error, class_of, status_of
 from shared.api.examples import Example, read_examples
 from shared.api.schemas import PydanticPlugin
@@ -161,6 +161,8 @@ class Builder:
 
     def _response(self, answer: Answer) -> dict[str, Any]:
         response: dict[str, Any] = {"description": answer.description}
+        if answer.rows:
+            response["headers"] = {ROWS: {"description": answer.rows, "schema": {"type": "integer"}}}
         if answer.types:
             response["content"] = {
                 kind: {"schema": self._body(answer)} if _is_json(kind) else _media_type(kind)

@@ -78,7 +78,9 @@ class _Reference:
                 errors.append(status)
                 continue
             kinds = [_cell(self._content(kind, media)) for kind, media in response.get("content", {}).items()]
-            yield f"| {status} | {'<br>'.join(kinds) or 'no body'} | {_cell(response['description'])} |"
+            said = [response["description"]]
+            said += [f"`{name}`: {h['description']}." for name, h in response.get("headers", {}).items()]
+            yield f"| {status} | {'<br>'.join(kinds) or 'no body'} | {_cell(' '.join(said))} |"
         yield f"\nErrors: {', '.join(errors)}."
 
     def _content(self, kind: str, media: dict[str, Any]) -> str:

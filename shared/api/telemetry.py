@@ -101,6 +101,7 @@ _PAGES = (
     "if it were whole. A window longer than MAX_QUERY_RANGE is refused; where it is open, what is stored "
     "counts. A step with nothing in it is left out."
 )
+_COUNTED = "how many records these are, where that is known before the first is sent"
 _NOT_MODIFIED = Answer(status=304, types=(), description="It is what the ETag in If-None-Match names.")
 _REFUSALS = (LimitExceeded, NotAcceptable, Transient)
 
@@ -113,7 +114,13 @@ GPU_TELEMETRY = Endpoint(
     tag="telemetry",
     parameters=GpuTelemetryWanted,
     answers=(
-        Answer(data=list[Record], beside=PAGE_WITH_NEXT, types=_TYPES, description="Ordered by time."),
+        Answer(
+            data=list[Record],
+            beside=PAGE_WITH_NEXT,
+            types=_TYPES,
+            description="Ordered by time.",
+            rows=_COUNTED,
+        ),
         _NOT_MODIFIED,
     ),
     errors=(NotFound, Conflict, *_REFUSALS),
@@ -128,7 +135,11 @@ TELEMETRY = Endpoint(
     parameters=TelemetryWanted,
     answers=(
         Answer(
-            data=list[Record], beside=PAGE_WITH_NEXT, types=_TYPES, description="Ordered by uuid and time."
+            data=list[Record],
+            beside=PAGE_WITH_NEXT,
+            types=_TYPES,
+            description="Ordered by uuid and time.",
+            rows=_COUNTED,
         ),
         _NOT_MODIFIED,
     ),
@@ -144,7 +155,11 @@ LATEST = Endpoint(
     parameters=LatestWanted,
     answers=(
         Answer(
-            data=list[Record], beside=PAGE, types=_TYPES, description="One record per GPU, at its last time."
+            data=list[Record],
+            beside=PAGE,
+            types=_TYPES,
+            description="One record per GPU, at its last time.",
+            rows=_COUNTED,
         ),
         _NOT_MODIFIED,
     ),

@@ -23,6 +23,7 @@ ARROW = "application/vnd.apache.arrow.stream"
 NDJSON = "application/x-ndjson"
 #: Uploads of one listing, unless limit= says otherwise, and at most.
 DEFAULT_LIMIT, MAX_LIMIT = 50, 500
+_ACCEPTED = "how many rows were accepted"
 _PUBLISHING = (LimitExceeded, UnsupportedMedia, NothingAccepted, NoSpace, Transient)
 
 
@@ -162,7 +163,7 @@ UPLOAD_CSV = Endpoint(
         description="The CSV, or a form whose field `file` it is.",
         types=("text/csv", "application/octet-stream", "multipart/form-data"),
     ),
-    answers=(Answer(data=Report, description="What became of every row."),),
+    answers=(Answer(data=Report, description="What became of every row.", rows=_ACCEPTED),),
     errors=_PUBLISHING,
 )
 STATUS = Endpoint(
@@ -229,7 +230,7 @@ IMPORT_ROWS = Endpoint(
     body=RequestBody(
         description="Arrow IPC streams with the columns of an export, not compressed.", types=(ARROW,)
     ),
-    answers=(Answer(data=Report, description="What became of the rows."),),
+    answers=(Answer(data=Report, description="What became of the rows.", rows=_ACCEPTED),),
     errors=_PUBLISHING,
 )
 IMPORT_UPLOADS = Endpoint(

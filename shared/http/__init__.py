@@ -1,6 +1,12 @@
 """The edge of a function: routing, validation, envelopes, errors as statuses, health, start-up."""
 
-from shared.http.answers import data_response, error_response, json_response, stream_response
+from shared.http.answers import (
+    data_response,
+    error_response,
+    json_response,
+    report_response,
+    stream_response,
+)
 from shared.http.body import read_body
 from shared.http.counts import Counts
 from shared.http.route import Route, Routes, parse_parameters, validate_parameters
@@ -18,6 +24,7 @@ __all__ = [
     "json_response",
     "parse_parameters",
     "read_body",
+    "report_response",
     "start",
     "stream_response",
     "validate_parameters",

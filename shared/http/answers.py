@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 from flask import Response
 
+from shared.api.endpoint import ROWS
 from shared.api.errors import status_of
 from shared.errors import MethodNotAllowed, PipelineError, Transient, Unauthorized
 
@@ -24,6 +25,11 @@ def json_response(body: Any, status: int = 200, headers: Mapping[str, str] | Non
 def data_response(data: Any, **beside: Any) -> Response:
     """Answer with data in the envelope of success."""
     return json_response({"success": True, "data": data, **beside})
+
+
+def report_response(report: Mapping[str, Any], rows: int) -> Response:
+    """Answer with a report in the envelope of success, and say in X-Rows about how many records it is."""
+    return json_response({"success": True, "data": report}, headers={ROWS: str(rows)})
 
 
 def error_response(exc: PipelineError) -> Response:

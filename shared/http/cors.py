@@ -12,7 +12,7 @@ from flask import Request, Response
 #: Request headers that mean something here.
 ALLOWED_HEADERS = "Authorization, Content-Type, If-None-Match, Idempotency-Key, traceparent, X-Request-Id"
 #: Headers of an answer that a page may read.
-EXPOSED_HEADERS = "ETag, Link, Retry-After, X-Request-Id"
+EXPOSED_HEADERS = "ETag, Link, Retry-After, X-Request-Id, X-Rows"
 #: Seconds for which a browser remembers what it was told.
 MAX_AGE_S = 600
 

@@ -37,5 +37,7 @@ def start(service: str) -> Settings:
             TokenFile(Path(config.auth_tokens))
     except BadConfig as exc:
         sys.exit(f"gpu-telemetry {service}: {exc.message}")
-    configure_logs(service, config.log_level, revision=read_variable("K_REVISION"))
+    # A name of the machine says nothing where no K_SERVICE says that it is one of an instance.
+    instance = read_variable("HOSTNAME") if read_variable("K_SERVICE") else ""
+    configure_logs(service, config.log_level, revision=read_variable("K_REVISION"), instance=instance)
     return config

@@ -19,6 +19,7 @@ EXAMPLES = [
 #: Which function a subcommand asks.
 ASKS = {"upload": "upload", "gpus": "query", "telemetry": "query", "status": "upload", "uploads": "upload"}
 ASKS |= {"fleet": "query", "tail": "query"}
+ASKS |= {"top": "admin", "trigger": "collect"}
 ASKS |= {"dead": "collect", "retention": "collect", "export": "query", "import": "upload"}
 DEFAULT_PORTS = {"query": 8080, "upload": 8081, "collect": 8082, "admin": 8090, "metrics": 8083}
 
@@ -31,7 +32,10 @@ def test_an_example_works(pipeline, example):
     if "gpu-telemetry" in command:
         # Pasted, it asks the default ports; here they are others.
         subcommand = re.search(r"gpu-telemetry (\w+)", command)[1]
-        command += f" --url {pipeline.urls[ASKS[subcommand]]}"
+        if subcommand == "logs":
+            command += f" --data-dir {pipeline.data_dir}"
+        else:
+            command += f" --url {pipeline.urls[ASKS[subcommand]]}"
         if subcommand == "export":
             command += f" --upload-url {pipeline.urls['upload']}"
         if subcommand == "status":

@@ -410,7 +410,7 @@ def test_a_certificate_that_nobody_vouches_for_is_not_trusted(etcd, keys, queue,
         ({"K_SINK": "ftp://collect"}, "K_SINK"),
         ({"K_CE_OVERRIDES": "{"}, "K_CE_OVERRIDES is not JSON"),
         ({"K_CE_OVERRIDES": '{"extensions": {"team": 1}}'}, "K_CE_OVERRIDES"),
-        ({"K_CE_OVERRIDES": '{"extensions": {"Team": "a"}}'}, "'Team'"),
+        ({"K_CE_OVERRIDES": '{"extensions": {"a-team": "a"}}'}, "'a-team'"),
         ({"K_CA_CERTS": "not a certificate"}, "K_CA_CERTS"),
     ],
 )

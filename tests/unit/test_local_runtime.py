@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from shared.errors import BadConfig
 BASE = REPOSITORY / "deploy" / "knative" / "base"
 
 
-def plan(tmp_path, *, host="127.0.0.1", auth_tokens=None, insecure=False, **environment):
+def plan(tmp_path, *, manifests=BASE, host="127.0.0.1", auth_tokens=None, insecure=False, **environment):
     options = Options(
         data_dir=tmp_path,
         host=host,
@@ -33,7 +35,7 @@ def plan(tmp_path, *, host="127.0.0.1", auth_tokens=None, insecure=False, **envi
         insecure=insecure,
     )
     return build_plan(
-        read_manifests(BASE),
+        read_manifests(manifests),
         options,
         etcd_endpoints="127.0.0.1:2379",
         environment={"PATH": "/bin", **environment},
@@ -132,6 +134,17 @@ def test_sources_are_told_where_collect_is(tmp_path):
     assert built.crons[0].url == "http://127.0.0.1:8082"
 
 
+def test_sources_are_told_what_their_events_carry_and_who_vouches_for_the_sink(tmp_path):
+    folder = tmp_path / "manifests"
+    shutil.copytree(BASE, folder)
+    with (folder / "queue-source.yaml").open("a") as file:
+        file.write('    CACerts: "-----BEGIN"\n  ceOverrides:\n    extensions: {team: gpu}\n')
+    told = plan(tmp_path, manifests=folder).sources[0].environment
+    assert json.loads(told["K_CE_OVERRIDES"]) == {"extensions": {"team": "gpu"}}
+    assert told["K_CA_CERTS"] == "-----BEGIN"
+    assert not {"K_CE_OVERRIDES", "K_CA_CERTS"} & plan(tmp_path).sources[0].environment.keys()
+
+
 def test_the_environment_wins_over_the_manifest_and_the_runtime_over_both(tmp_path):
     built = plan(tmp_path, THREADS="3", ETCD_ENDPOINTS="elsewhere:1", LOG_LEVEL="debug")
     upload = function_of(built, "upload").template
@@ -199,7 +212,9 @@ def test_a_sink_that_no_manifest_describes_is_named(tmp_path):
         etcd_endpoints=None,
         sample=False,
     )
-    with pytest.raises(BadConfig, match="collect-tick: its sink is the Service 'collect'"):
+    with pytest.raises(
+        BadConfig, match=r"cron.yaml: spec.sink.ref.name: expected a Service .*, not 'collect'"
+    ):
         build_plan(read_manifests(tmp_path), options, etcd_endpoints="x:1", environment={})
 
 

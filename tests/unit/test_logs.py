@@ -86,6 +86,14 @@ def test_the_last_records_are_found_however_far_from_the_end(tmp_path):
     assert messages(found) == ["wanted"]
 
 
+def test_a_line_is_never_shown_by_half(tmp_path):
+    line = said(1, "x" * 150)
+    write(tmp_path, "a", *[line] * 1000)
+    fit = 64 * 1024 // (len(line) + 1)
+    for count in (fit, fit + 1, fit + 2):
+        assert [record.line for record in read_last(tmp_path, count)] == [line] * count
+
+
 def test_what_a_fresh_log_has_put_aside_belongs_to_it(tmp_path):
     write(tmp_path, "a", said(1, "old"))
     (tmp_path / "a.log").rename(tmp_path / "a.log.1")
@@ -182,6 +190,12 @@ def test_the_fields_that_say_more_than_the_message_are_shown():
 def test_a_plain_line_that_begins_with_a_time_has_one():
     record = parse_record("runtime", "2026-01-02T03:04:05.500+01:00 query: ended", None)
     assert (record.message, record.at_s, record.is_stamped) == ("query: ended", 1767319445.5, True)
+
+
+def test_what_the_runtime_prints_is_of_no_interest_among_warnings():
+    levels = [parse_record("runtime", line, 5.0).level for line in ("  query  http://x", "error: no etcd")]
+    assert levels == ["info", "error"]
+    assert parse_record("collect", "Traceback (most recent call last):", 5.0).level == ""
 
 
 @pytest.mark.parametrize("line", ["{", "[1]", '"x"', "{}x", "2026-99-99T00:00:00Z no time", "plain"])

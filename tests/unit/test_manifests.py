@@ -122,6 +122,9 @@ def test_whatever_stands_anywhere_is_taken_or_refused_in_one_line(document, valu
 def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(BadConfig, match="no manifests"):
         read_manifests(tmp_path)
+    (tmp_path / "kustomization.yaml").write_text("resources: [../base]")
+    with pytest.raises(BadConfig, match="kustomize build"):
+        read_manifests(tmp_path)
 
 
 def test_a_socket_ends_before_its_request_would_be_cut():

@@ -173,7 +173,7 @@ def test_a_mistake_in_a_source(document, path, value, said):
 )
 def test_a_kind_that_is_not_run_locally_is_named(version, kind):
     message = refused({"apiVersion": version, "kind": kind, "metadata": {"name": "a"}})
-    assert message.startswith(f"x.yaml: kind '{kind}' of '{version}' is not run locally")
+    assert message.startswith(f"x.yaml: kind: '{kind}' of '{version}' is not run locally")
 
 
 def test_a_namespace_is_read_past():
@@ -185,7 +185,10 @@ def test_what_only_a_cluster_acts_on_is_accepted():
         "imagePullPolicy": "Always",
         "securityContext": {"runAsNonRoot": True, "capabilities": {"drop": ["ALL"]}},
         "volumeMounts": [{"name": "tokens", "mountPath": "/etc/tokens", "readOnly": True}],
-        "resources": {"limits": {"memory": "512Mi", "nvidia.com/gpu": 1}, "requests": {"cpu": "250m"}},
+        "resources": {
+            "limits": {"memory": "512Mi", "nvidia.com/gpu": 1},
+            "requests": {"memory": "0.5Gi", "cpu": "250m"},
+        },
         "readinessProbe": PROBE | {"periodSeconds": 5},
     }
     pod = {

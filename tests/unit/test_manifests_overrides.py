@@ -51,6 +51,23 @@ def test_values_are_set(tmp_path):
     assert manifests.cluster.window_s == 8
 
 
+def test_an_older_spelling_does_not_lose_to_what_the_file_says(tmp_path):
+    document = changed(SERVICE, ANNOTATIONS, {"autoscaling.knative.dev/min-scale": "3"})
+    manifests = read(tmp_path, "upload.autoscaling.knative.dev/minScale=2", documents=(document,))
+    assert manifests.services[0].scaling.min_scale == 2
+
+
+def test_what_turns_out_wrong_later_is_named_likewise(tmp_path):
+    manifests = read(tmp_path, "tick.timezone=Europe/Berlin")
+    (ping,) = manifests.ping_sources
+    message = manifests.mistake(ping, ("spec", "schedule"), "expected 5 fields", ping.spec.schedule).message
+    assert message == (
+        "1.yaml: spec.schedule: expected 5 fields, not '* * * * *' (line 1) (after --set tick.timezone)"
+    )
+    message = manifests.mistake(ping, ("spec", "timezone"), "no such place", "Europe/Berlin").message
+    assert message == "--set tick.timezone: no such place, not 'Europe/Berlin'"
+
+
 def test_the_last_one_counts(tmp_path):
     assert read(tmp_path, f"{WINDOW}=6s", f"{WINDOW}=7s").services[0].scaling.window_s == 7
 
@@ -94,9 +111,12 @@ spec:
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("upload", "--set upload: expected NAME.KEY=VALUE, such as upload.autoscaling.knative.dev/window=6s"),
-        ("upload=1", "--set upload: expected NAME.KEY=VALUE"),
-        (".a=1", "--set .a: expected NAME.KEY=VALUE"),
+        (
+            "upload",
+            "--set 'upload': expected NAME.KEY=VALUE, such as upload.autoscaling.knative.dev/window=6s",
+        ),
+        ("upload=1", "--set 'upload': expected NAME.KEY=VALUE"),
+        (".a=1", "--set '.a': expected NAME.KEY=VALUE"),
         ("uplod.timeoutSeconds=1", "there is no 'uplod' (did you mean upload?)"),
         ("upload.schedule=1", "a Service has no 'schedule' to set"),
         (

@@ -6,6 +6,7 @@ import pytest
 
 from local_runtime.manifests import ClusterSettings, Scaling, read_manifests
 from local_runtime.manifests.quantities import parse_duration_s, parse_quantity
+from shared.errors import BadConfig
 from tests.manifests import (
     ANNOTATIONS,
     CLUSTER,
@@ -46,6 +47,7 @@ def test_knatives_defaults():
         ("target", "0.01", "target", 0.01),
         ("target-utilization-percentage", "100", "target_utilization_percent", 100),
         ("targetUtilizationPercentage", "75.5", "target_utilization_percent", 75.5),
+        ("target-burst-capacity", "0", "target_burst_capacity", 0),
         ("target-burst-capacity", "-1", "target_burst_capacity", -1),
         ("window", "1m30s", "window_s", 90),
         ("window", "1h", "window_s", 3600),
@@ -63,6 +65,15 @@ def test_knatives_defaults():
 def test_an_annotation(annotation, text, field, value):
     (service,) = parsed(changed(SERVICE, ANNOTATIONS, {f"autoscaling.knative.dev/{annotation}": text}))
     assert getattr(service.scaling, field) == value
+
+
+def test_bounds_may_be_equal():
+    (service,) = parsed(annotated(min_scale="2", max_scale="2", activation_scale="2"))
+    assert (service.scaling.min_scale, service.scaling.max_scale, service.scaling.activation_scale) == (
+        2,
+        2,
+        2,
+    )
 
 
 def test_of_two_spellings_the_newer_one_counts():
@@ -138,6 +149,8 @@ def test_the_cluster_says_what_a_service_does_not():
         ("enable-scale-to-zero", "false", "enable_scale_to_zero", False),
         ("container-concurrency-target-percentage", "75", "target_utilization_percent", 75),
         ("container-concurrency-target-default", "50", "concurrency_target_default", 50),
+        ("container-concurrency-target-percentage", "1", "target_utilization_percent", 100),
+        ("max-scale", "2147483647", "max_scale", 2**31 - 1),
         ("requests-per-second-target-default", "10", "rps_target_default", 10),
         ("scale-to-zero-pod-retention-period", "5s", "retention_s", 5),
     ],
@@ -165,8 +178,17 @@ def test_a_setting_that_the_cluster_would_refuse(data, said):
 
 
 def test_a_limit_of_the_cluster_holds_for_services():
+    least = CLUSTER | {"data": {"max-scale-limit": "1", "max-scale": "1"}}
+    assert parsed(least, SERVICE)[1].scaling.max_scale == 1
     cluster = CLUSTER | {"data": {"max-scale-limit": "5", "max-scale": "5"}}
     assert "expected 1 to max-scale-limit, 5, not '6'" in refused(cluster, annotated(max_scale="6"))
+
+
+def test_settings_of_the_cluster_stand_once(tmp_path):
+    with pytest.raises(BadConfig, match="two of kind ConfigMap named 'knative-serving/config-autoscaler'"):
+        read_manifests(
+            folder(tmp_path, SERVICE, CLUSTER, changed(CLUSTER, "metadata", {"name": "config-autoscaler"}))
+        )
 
 
 def test_settings_of_the_cluster_elsewhere_would_not_be_read():
@@ -213,7 +235,9 @@ def test_a_readiness_probe_has_knatives_defaults(probe, expected):
 
 def test_a_liveness_probe_has_the_defaults_of_kubernetes():
     (service,) = parsed(
-        changed(SERVICE, f"{CONTAINER}.livenessProbe", {"httpGet": {"path": "/h", "port": 8080}})
+        changed(
+            SERVICE, f"{CONTAINER}.livenessProbe", {"httpGet": {"path": "/h", "port": 8080, "scheme": ""}}
+        )
     )
     probe = service.container.liveness_probe
     assert (probe.period_s, probe.timeout_s, probe.failure_threshold, probe.success_threshold) == (

@@ -106,6 +106,13 @@ def test_a_stranger_with_the_pid_is_not_signalled_while_another_holds_the_lock(t
     assert stranger.poll() is None
 
 
+def test_who_only_has_the_lock_file_open_is_no_runtime(tmp_path):
+    with (tmp_path / "lock").open("w") as waits:
+        waits.write(str(os.getpid()))
+        waits.flush()
+        assert find_pid(tmp_path) is None
+
+
 def test_the_holder_is_signalled_and_waited_for(tmp_path):
     with holder(tmp_path) as process:
         assert ask_to_end(tmp_path, signal.SIGTERM) == process.pid
@@ -146,7 +153,7 @@ def test_looking_does_not_take_the_lock_from_others_who_look(tmp_path):
 
 def test_a_second_runtime_in_the_background_is_refused_at_once(tmp_path):
     with lock_data_dir(tmp_path) as lock, signed(tmp_path, lock):
-        with pytest.raises(Conflict, match=rf"process {os.getpid()}\) .*`gpu-telemetry down`"):
+        with pytest.raises(Conflict, match=rf"process {os.getpid()}\) .*`gpu-telemetry down "):
             Detached(["up"], tmp_path)
         assert not (tmp_path / "logs").exists()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from rich.console import Console
 from local_runtime.commands.looks import History, Look, Looker, describe_queue, parse_gauges
 from local_runtime.commands.screen import build_screen, draw_bars, format_rate
 from shared.client import Client
+from shared.errors import Transient
 from tests.admin import METRICS, Admin, service, serving_admin
 from tests.terminal import on_terminal
 from tests.waiting import wait_until
@@ -222,6 +224,13 @@ def test_a_runtime_that_goes_away_is_one_line_and_status_one():
         assert "is gone: `gpu-telemetry up` starts one" in after[0]
     finally:
         shown.__exit__(None, None, None)
+
+
+def test_a_runtime_that_does_not_answer_is_not_waited_for_for_long():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        looker = Looker(Client(f"http://127.0.0.1:{silent.getsockname()[1]}", idle_s=0.1), None)
+        with pytest.raises(Transient, match="stopped answering"):
+            looker.look(AT_S)
 
 
 def test_where_nothing_is_it_says_what_starts_it(admin):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+import yaml
 
-from local_runtime.manifests import PingSource
+from local_runtime.manifests import PingSource, parse_manifests
 from local_runtime.triggers import decide_retry_s, parse_cron
 from shared.errors import BadConfig
 
@@ -35,6 +36,10 @@ def test_the_schedule_is_that_of_the_source():
     assert every_minute.next_tick_s(30.0) == 60.0
 
 
+def parse(text):
+    return [parse_cron(found, URL, timeout_s=5) for found in parse_manifests(text, "cron.yaml")]
+
+
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
@@ -46,14 +51,15 @@ def test_the_schedule_is_that_of_the_source():
         ({"data": "a", "dataBase64": "YQ=="}, "exclude"),
         ({"dataBase64": "Y Q"}, "dataBase64"),
         ({"schedule": "TZ=UTC * * * * *", "timezone": "UTC"}, "another"),
-        ({"ceOverrides": {"extensions": {"Team": "a"}}}, "'Team'"),
         ({"ceOverrides": {"extensions": {"time": "a"}}}, "'time'"),
+        ({"ceOverrides": {"extensions": {"ID": "a"}}}, "'ID'"),
         ({"schedule": "often"}, "5"),
     ],
 )
 def test_a_source_that_cannot_work_is_named(spec, said):
-    with pytest.raises(BadConfig, match="PingSource tick: ") as caught:
-        parse_cron(source(**spec), URL, timeout_s=5)
+    text = yaml.safe_dump({**MANIFEST, "spec": {"sink": {"uri": URL}, **spec}})
+    with pytest.raises(BadConfig, match=r"tick|^cron.yaml: spec\.") as caught:
+        parse(text)
     assert said in caught.value.message
 
 
@@ -80,10 +86,14 @@ def test_overrides_become_headers():
         "team": "a b",
         "rate": '50% of "all"',
         "place": "K\u00f6ln",
-        "plain": "a-_.~:/?#[]@!$&'()*+,;=|{}",
+        "Plain": "a-_.~:/?#[]@!$&'()*+,;=|{}",
     }
     headers = parse_cron(source(ceOverrides={"extensions": extensions}), URL, timeout_s=5).headers
-    assert {name: value for name, value in headers.items() if name.removeprefix("ce-") in extensions} == {
+    assert {
+        name: value
+        for name, value in headers.items()
+        if name.removeprefix("ce-") in {"team", "rate", "place", "plain"}
+    } == {
         "ce-team": "a%20b",
         "ce-rate": "50%25%20of%20%22all%22",
         "ce-place": "K%C3%B6ln",
