@@ -49,9 +49,8 @@ def _find_image():
 
 def start_backend(data_dir, **how):
     told = []
-    backend = DockerBackend(
-        data_dir, lambda _name, text: told.append(text), sources=REPOSITORY, base_image=BASE_IMAGE, **how
-    )
+    given = {"sources": REPOSITORY, "base_image": BASE_IMAGE, **how}
+    backend = DockerBackend(data_dir, lambda _name, text: told.append(text), **given)
     backend.told = told
     try:
         backend.prepare()

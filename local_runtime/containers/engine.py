@@ -20,13 +20,14 @@ from local_runtime.guard import Guard
 ENGINE_ERRORS = (DockerException, requests.RequestException, OSError)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Engine:
-    """An engine, and what it is to start."""
+    """An engine, and what it is to start; one for all containers, which ask it anew at each start."""
 
     api: docker.APIClient
     #: Where short calls are made, so that nobody waits for them.
     threads: Executor
+    #: What programs run in; another one once the sources have changed.
     image: str
     #: How the containers of a data directory are found again.
     labels: Mapping[str, str]
