@@ -23,13 +23,9 @@ SHORT = [
 ]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def image():
-    need_image()
-
-
 @pytest.fixture
 def start_docker(start):
+    need_image()
     return lambda *arguments, **how: start("--backend=docker", "--no-sample", *arguments, **how)
 
 
