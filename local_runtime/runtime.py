@@ -165,6 +165,8 @@ class Runtime:
         def launch_process(spec: ChildSpec) -> Child:
             return Child(spec, guard)
 
+        if self._containers is not None:
+            self._containers.trust(guard)
         return Surroundings(
             launch=launch_process if self._containers is None else self._containers.make,
             launch_process=launch_process,
