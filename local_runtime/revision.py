@@ -110,7 +110,7 @@ class Revision:
             pod.tick(now_s)
         self._drop_gone()
         self._check_start()
-        self.scaler.tick(now_s, is_watched=bool(self._pods))
+        self.scaler.demand.tick(now_s, is_watched=bool(self._pods))
         if self.was_ready and now_s >= self._decide_at_s:
             self._decide(now_s)
         self._reconcile(now_s)
@@ -163,7 +163,7 @@ class Revision:
 
     def describe(self) -> dict[str, Any]:
         """Describe it for the admin port."""
-        scaling, load = self._service.scaling, self.scaler.load
+        scaling, demand = self._service.scaling, self.scaler.demand
         return {
             "name": self.name,
             "revision": self._revision,
@@ -175,9 +175,11 @@ class Revision:
             "queued": self.throttle.queued,
             "cold_starts": self.cold_starts,
             "panic": self.scaler.in_panic,
-            "concurrency": round(load.concurrency, 3),
-            "requests_per_s": float(load.requests),
-            "rows_per_s": float(load.rows),
+            "concurrency": round(demand.concurrency, 3),
+            "requests_per_s": round(demand.requests_per_s, 3),
+            "rows_per_s": round(demand.rows_per_s, 3),
+            "requests_total": demand.requests,
+            "rows_total": demand.rows,
             "restarts": self.restarts,
             "instances": [_describe_pod(pod) for pod in self._pods],
         }
@@ -193,7 +195,7 @@ class Revision:
         if self.desired or self._stopping or not self.was_ready:
             return
         now_s = time.monotonic()
-        self.scaler.note_arrival(now_s)
+        self.scaler.demand.note_arrival(now_s)
         self._decide(now_s)
         if self.desired:
             self.cold_starts += 1
