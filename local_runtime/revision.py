@@ -83,6 +83,8 @@ class Revision:
         self._tail = LogTail(template.log_path)
         self._decide_at_s = 0.0
         self._stopping = False
+        #: Why an instance that is missing is not there.
+        self._problem = ""
 
     # As a member of a stage.
 
@@ -143,7 +145,7 @@ class Revision:
     @property
     def is_healthy(self) -> bool:
         """Whether no instance is in trouble; without instances it is."""
-        return self.was_ready and not any(pod.is_in_trouble for pod in self._pods)
+        return self.was_ready and not self._problem and not any(pod.is_in_trouble for pod in self._pods)
 
     @property
     def restarts(self) -> int:
@@ -153,9 +155,6 @@ class Revision:
     def replace(self, now_s: float) -> None:
         """Make a new revision of the code as it is now; the old one serves until the new one is ready."""
         self._generation += 1
-        for pod in self._pods:
-            if pod.state is not State.READY:
-                pod.drain(now_s)
         self._around.journal.add(
             self.name, "replaced", f"{self._revision} takes over", before=self.desired, after=self.desired
         )
@@ -220,14 +219,29 @@ class Revision:
         staying = [pod for pod in self._pods if pod.state not in {State.DRAINING, State.GONE}]
         current = [pod for pod in staying if pod.generation == self._generation]
         outdated = [pod for pod in staying if pod.generation != self._generation]
-        for _ in range(self.desired - len(current)):
-            self._add_pod(now_s)
+        self._add_pods(self.desired - len(current), now_s)
         surplus = pick_surplus(current, len(current) - self.desired)
         if sum(pod.state is State.READY for pod in current) >= self.desired:
             surplus += outdated
+        else:
+            # Started (again) it would run the code as it is now.
+            surplus += [pod for pod in outdated if pod.state in {State.STARTING, State.BACKOFF}]
         for pod in surplus:
             pod.drain(now_s)
         self._drop_gone()
+
+    def _add_pods(self, count: int, now_s: float) -> None:
+        problem = ""
+        try:
+            for _ in range(count):
+                self._add_pod(now_s)
+        except PipelineError as exc:
+            if not self.was_ready:
+                raise
+            problem = exc.message
+        if problem and problem != self._problem:
+            self._around.tell(self.name, f"cannot have another instance yet: {problem}")
+        self._problem = problem
 
     def _add_pod(self, now_s: float) -> None:
         self._made += 1
@@ -250,6 +264,7 @@ class Revision:
             self.throttle,
             partial(self._note, name),
             readiness=self._probe(container.readiness_probe, address),
+            startup=self._probe(container.startup_probe or container.liveness_probe, address),
             liveness=self._probe(container.liveness_probe, address),
         )
         self._pods.append(pod)
