@@ -126,8 +126,12 @@ class Poster:
             return
         # A daemon: a function that never answers must not keep the process from ending.
         thread = threading.Thread(target=self._post, args=(cron,), name=f"cron-{cron.name}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as exc:  # the system has no more threads for us
+            self._report(cron.name, f"tick lost: {exc}")
+            return
         self._threads.append(thread)
-        thread.start()
 
     def stop(self) -> None:
         """Make no further attempt; requests under way are left to the functions, which finish them."""

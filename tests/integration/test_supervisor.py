@@ -125,6 +125,20 @@ def test_a_program_that_does_not_exist_is_named(tmp_path, guard):
         watched.turn_until(lambda: False)
 
 
+def test_a_program_that_cannot_be_started_again_is_tried_until_it_can(tmp_path, guard):
+    program = tmp_path / "python"
+    program.symlink_to(sys.executable)
+    watched = Watched(guard, [spec(tmp_path, "one", SLEEP, command=(str(program), "-c", SLEEP))])
+    watched.turn_until(lambda: watched.ready)
+    program.unlink()
+    os.kill(watched.pid("one"), signal.SIGKILL)
+    watched.turn_until(lambda: any("cannot start" in line for line in watched.told))
+    assert watched.state("one")["ready"] is False
+    program.symlink_to(sys.executable)
+    watched.turn_until(lambda: watched.state("one")["ready"])
+    watched.shut_down()
+
+
 def test_what_ignores_sigterm_is_killed_after_its_grace_time(tmp_path, guard):
     watched = Watched(guard, [spec(tmp_path, "stubborn", STUBBORN)])
     watched.turn_until(lambda: watched.ready and "up" in (tmp_path / "stubborn.log").read_text())
