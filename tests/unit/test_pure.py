@@ -142,7 +142,7 @@ def test_a_day_is_eight_digits_of_a_calendar(text):
         "2024W011",
         "2024010",
         "202401011",
-        "２０２４０１０１",
+        "\uff12\uff10\uff12\uff14\uff10\uff11\uff10\uff11",
         "",
         None,
         20240101,
