@@ -14,10 +14,11 @@ import urllib3
 from local_runtime.cron import Schedule, parse_schedule
 from local_runtime.manifests import PingSource
 from shared import clock
-from shared.cloudevents import build_extension_headers, format_time
+from shared.cloudevents import build_event_headers, build_extension_headers
 from shared.errors import BadConfig
 from shared.tokens import ROLES_OF_SOURCES, TokenFile
 
+EVENT_TYPE = "dev.knative.sources.ping"
 #: Waits before the second to the sixth attempt; then the tick is lost.
 RETRY_DELAYS_S = (0.1, 0.2, 0.4, 0.8, 1.6)
 RETRIED_STATUSES = frozenset({404, 413, 425, 429, 502, 503, 504})
@@ -36,7 +37,9 @@ class Cron:
     name: str
     schedule: Schedule
     url: str
-    #: The headers every event carries.
+    #: What its events say they are from.
+    source: str
+    #: Headers every event carries besides.
     headers: dict[str, str]
     body: bytes
     #: How long one attempt may take, as long as the function that is called may.
@@ -62,12 +65,10 @@ def parse_cron(source: PingSource, url: str, *, timeout_s: float) -> Cron:
             name=name,
             schedule=parse_schedule(spec.schedule, timezone),
             url=url,
+            source=f"/apis/v1/namespaces/{source.metadata.namespace}/pingsources/{name}",
             headers={
                 # An event without data has no type of it.
                 **({"content-type": spec.content_type} if body and spec.content_type else {}),
-                "ce-specversion": "1.0",
-                "ce-type": "dev.knative.sources.ping",
-                "ce-source": f"/apis/v1/namespaces/{source.metadata.namespace}/pingsources/{name}",
                 **build_extension_headers(spec.ce_overrides.extensions),
             },
             body=body,
@@ -92,14 +93,8 @@ def decide_retry_s(attempt: int, status: int | None) -> float | None:
 class Poster:
     """Posts events, each in a thread of its own: a slow function holds up neither the loop nor a tick.
 
-    When a tick is due is for its user to know, for whom nothing here blocks but `join`:
-
-        next_s = cron.next_tick_s(clock.now_s())    # once, when the functions can be reached
-        if clock.now_s() >= next_s:                 # some times a second: the clock may be put
-            poster.fire(cron)
-            next_s = cron.next_tick_s(clock.now_s())    # from now: what was missed is not caught up
-        poster.stop()                               # before the functions are stopped
-        await asyncio.to_thread(poster.join, 1.0)   # after it: answers have come, or never will
+    `fire` when a tick is due, `stop` before the functions are stopped, and `join` after it, in another thread
+    than the loop's: answers have come, or never will.
     """
 
     def __init__(self, report: Callable[[str, str], None], tokens: TokenFile | None = None) -> None:
@@ -134,7 +129,7 @@ class Poster:
         self._stopping.set()
 
     def join(self, timeout_s: float) -> bool:
-        """Wait for the requests under way, once stopped; whether all have ended. Not in a loop's thread."""
+        """Wait for the requests under way, once stopped; whether all have ended."""
         deadline = time.monotonic() + timeout_s
         for thread in self._threads:
             thread.join(max(deadline - time.monotonic(), 0))
@@ -142,20 +137,20 @@ class Poster:
         return not any(t.is_alive() for t in self._threads)
 
     def _post(self, cron: Cron) -> None:
-        headers = {**cron.headers, "ce-id": str(uuid.uuid4())}
-        if self._stopping.wait(random.uniform(0, LONGEST_JITTER_S)):
-            return
-        headers["ce-time"] = format_time(clock.now_s())
-        attempt, delay_s, outcome = 0, 0.0, ""
-        while not self._stopping.wait(delay_s):
+        delay_s: float | None = random.uniform(0, LONGEST_JITTER_S)
+        headers: dict[str, str] = {}
+        attempt, outcome = 0, ""
+        while delay_s is not None:
+            if self._stopping.wait(delay_s):
+                return
+            if not attempt:
+                event = build_event_headers(EVENT_TYPE, cron.source, str(uuid.uuid4()), clock.now_s())
+                headers = {**cron.headers, **event}
             attempt += 1
             status, outcome = self._attempt(cron, headers)
             if status is not None and status < 300:  # noqa: PLR2004
                 return
-            wanted_s = decide_retry_s(attempt, status)
-            if wanted_s is None:
-                break
-            delay_s = wanted_s
+            delay_s = decide_retry_s(attempt, status)
         if not self._stopping.is_set():
             self._report(cron.name, f"tick lost after {attempt} attempt{'s' * (attempt > 1)}: {outcome}")
 

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from local_runtime.detach import Detached, ask_to_end, wait_gone
+from local_runtime.commands.down import ask_to_end, wait_gone
+from local_runtime.detach import start_detached
 from local_runtime.running import announce, find_pid, is_alive, read_running, signed
 from local_runtime.runtime import lock_data_dir
 from shared.errors import Conflict
@@ -62,7 +63,7 @@ def test_a_runtime_that_is_ready_is_found_and_gone_at_the_end(tmp_path):
     with lock_data_dir(tmp_path) as lock, signed(tmp_path, lock):
         assert find_pid(tmp_path) == os.getpid()
         assert read_running(tmp_path) is None
-        running = announce(tmp_path, **WHERE, metrics="http://127.0.0.1:3/metrics")
+        running = announce(tmp_path, **WHERE)
         assert read_running(tmp_path) == running
         assert running.pid == os.getpid()
         assert running.urls == WHERE["urls"]
@@ -95,11 +96,8 @@ def test_a_stranger_with_the_pid_is_not_signalled_while_another_holds_the_lock(t
     # A runtime that has the lock and has not signed it yet, or the guard of one that was killed.
     with holder(tmp_path, signs=False) as process:
         (tmp_path / "lock").write_text(f"{stranger.pid}\n")
-        (tmp_path / "runtime.json").write_text(
-            json.dumps({"pid": stranger.pid, "started_at": "2026-01-01T00:00:00+00:00", **WHERE})
-        )
         assert is_alive(tmp_path)
-        assert read_running(tmp_path) is None
+        assert find_pid(tmp_path) is None
         assert ask_to_end(tmp_path, signal.SIGKILL) is None
         assert not wait_gone(tmp_path, 0)
         assert process.poll() is None
@@ -154,7 +152,7 @@ def test_looking_does_not_take_the_lock_from_others_who_look(tmp_path):
 def test_a_second_runtime_in_the_background_is_refused_at_once(tmp_path):
     with lock_data_dir(tmp_path) as lock, signed(tmp_path, lock):
         with pytest.raises(Conflict, match=rf"process {os.getpid()}\) .*`gpu-telemetry down "):
-            Detached(["up"], tmp_path)
+            start_detached(["up"], tmp_path)
         assert not (tmp_path / "logs").exists()
 
 
