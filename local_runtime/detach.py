@@ -55,36 +55,30 @@ def start_detached(arguments: Sequence[str], data_dir: Path) -> str:
             )
     except OSError as exc:
         raise PipelineError(f"the data directory {data_dir} cannot be used: {exc.strerror}") from exc
-    try:
-        is_ready = _wait_ready(process, data_dir)
-    except BaseException:
-        _end(process)
-        raise
+    is_ready = _wait_ready(process, data_dir)
     said = path.read_bytes()[begin:].decode(errors="replace")
     if is_ready:
         return said
+    kind = BadConfig if process.returncode == EXIT_USAGE else PipelineError
+    ended = f"the runtime ended ({describe_exit(process.returncode)}) before it was ready: see {path}"
     error = _ERROR.search(said)
-    if error is not None:
-        kind = BadConfig if process.returncode == EXIT_USAGE else PipelineError
-        raise kind(error[1].strip())
-    ended = describe_exit(process.returncode)
-    raise PipelineError(f"the runtime ended ({ended}) before it was ready: see {path}")
+    raise kind(error[1].strip() if error else ended)
 
 
 def _wait_ready(process: subprocess.Popen[bytes], data_dir: Path) -> bool:
-    """Wait until it is ready; False: it has ended."""
-    while process.poll() is None:
-        running = read_running(data_dir)
-        if running is not None and running.pid == process.pid:
-            return True
-        time.sleep(_POLL_S)
-    return False
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
+    """Wait until it is ready; False: it has ended. It is ended if the wait is broken off."""
     try:
-        process.wait(_END_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+        while process.poll() is None:
+            running = read_running(data_dir)
+            if running is not None and running.pid == process.pid:
+                return True
+            time.sleep(_POLL_S)
+    except BaseException:
+        process.terminate()
+        try:
+            process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        raise
+    return False

@@ -198,7 +198,7 @@ class Ticker:
     def begin(self, now_s: float) -> None:
         """Begin to wait, at a time in epoch seconds."""
         self._now_s = now_s
-        self._next_s = {cron.name: cron.next_tick_s(now_s) for cron in self._crons}
+        self._next_s = {cron.name: cron.schedule.next_tick_s(now_s) for cron in self._crons}
 
     def tick(self, now_s: float) -> None:
         """Fire every cron that is due."""
@@ -208,7 +208,7 @@ class Ticker:
         for cron in self._crons:
             if now_s >= self._next_s[cron.name]:
                 self._fire(cron)
-                self._next_s[cron.name] = cron.next_tick_s(now_s)
+                self._next_s[cron.name] = cron.schedule.next_tick_s(now_s)
 
 
 def connect_containers(options: Options, tell: Tell) -> DockerBackend:

@@ -45,10 +45,6 @@ class Cron:
     #: How long one attempt may take, as long as the function that is called may.
     timeout_s: float
 
-    def next_tick_s(self, after_s: float) -> float:
-        """Return the first tick strictly after a time, both in epoch seconds; infinity if there is none."""
-        return self.schedule.next_tick_s(after_s)
-
 
 def parse_cron(source: PingSource, url: str, *, timeout_s: float) -> Cron:
     """Check a PingSource and make it ready to fire at an address.
@@ -165,7 +161,7 @@ class Poster:
                 timeout=urllib3.Timeout(connect=5.0, read=cron.timeout_s + _ANSWER_MARGIN_S),
                 redirect=False,
             )
-        except BadConfig as exc:
+        except BadConfig as exc:  # there is no token any more
             return None, exc.message
         except urllib3.exceptions.HTTPError as exc:
             return None, f"{cron.url} cannot be reached ({type(exc).__name__})"

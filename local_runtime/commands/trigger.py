@@ -76,37 +76,28 @@ def trigger(
 
     Exit status 1 when the answer is an error.
     """  # noqa: D301  (click's own mark for a paragraph that stays as it is)
-    body = read_data(data)
+    body, id_ = read_data(data), str(uuid.uuid4()) if id_ is None else id_
+    for name, value in {"type": kind, "source": source, "id": id_}.items():
+        if not value or not value.isascii() or not value.isprintable():
+            raise InvalidInput(f"--{name}: printable ASCII is expected, not {value!r}")
     client = connect(url or find_url(service, data_dir))
-    headers = build_headers(kind=kind, source=source, id_=id_ or str(uuid.uuid4()), now_s=clock.now_s())
+    headers = {"Content-Type": "application/json", **build_event_headers(kind, source, id_, clock.now_s())}
     began = time.monotonic()
     status, answer = client.exchange("/", body, headers)
     took_ms = (time.monotonic() - began) * 1000
     text = answer.decode(errors="replace").strip()
     succeeded = status < 300  # noqa: PLR2004
     if as_json:
-        event = {"id": headers["ce-id"], "type": kind, "source": source, "url": client.url}
+        event = {"id": id_, "type": kind, "source": source, "url": client.url}
         told = {**event, "status": status, "duration_ms": round(took_ms, 2), "body": _parse(text)}
         print_json({"success": succeeded, "data": told})
     else:
         phrase = http.client.responses.get(status, "")
-        click.echo(f"sent {kind} {headers['ce-id']} to {client.url}")
+        click.echo(f"sent {kind} {id_} to {client.url}")
         click.secho(f"{status} {phrase} after {took_ms:,.0f} ms", fg="green" if succeeded else "red")
         if text:
             click.echo(clean(text))
     return 0 if succeeded else EXIT_FAILED
-
-
-def build_headers(*, kind: str, source: str, id_: str, now_s: float) -> dict[str, str]:
-    """Build the headers that make a request a CloudEvent in binary mode.
-
-    Raises:
-        InvalidInput: One of them cannot stand in a header.
-    """
-    for name, value in {"type": kind, "source": source, "id": id_}.items():
-        if not value or not value.isascii() or not value.isprintable():
-            raise InvalidInput(f"--{name}: printable ASCII is expected, not {value!r}")
-    return {**build_event_headers(kind, source, id_, now_s), "Content-Type": "application/json"}
 
 
 def read_data(given: str) -> bytes:
@@ -115,19 +106,14 @@ def read_data(given: str) -> bytes:
     Raises:
         InvalidInput: Not JSON, or not to be read.
     """
-    if given != "-" and not given.startswith("@"):
-        where, text = "--data", given
-    else:
-        where = "standard input" if given == "-" else given[1:]
-        try:
-            text = sys.stdin.read() if given == "-" else Path(where).read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as exc:
-            reason = getattr(exc, "strerror", None) or "not a text"
-            raise InvalidInput(f"{where} cannot be read: {reason}") from exc
     try:
+        text = Path(given[1:]).read_text("utf-8") if given.startswith("@") else given
+        text = sys.stdin.read() if given == "-" else text
         json.loads(text)
+    except OSError as exc:
+        raise InvalidInput(f"{given[1:]} cannot be read: {exc.strerror}") from exc
     except (ValueError, RecursionError) as exc:
-        raise InvalidInput(f"{where} is not JSON: {exc}") from exc
+        raise InvalidInput(f"--data is not JSON: {exc}") from exc
     return text.encode()
 
 
@@ -141,8 +127,8 @@ def find_url(service: str, data_dir: Path) -> str:
     urls = running.urls if running else _DEFAULTS
     if service in urls:
         return urls[service]
-    known = f"there is no service {service!r}: there are {', '.join(sorted(urls))}"
-    raise NotFound(known if running else f"{known}, and `gpu-telemetry up` does not run on {data_dir}")
+    hint = "" if running else f", and `gpu-telemetry up` does not run on {data_dir}"
+    raise NotFound(f"there is no service {service!r}: there are {', '.join(sorted(urls))}{hint}")
 
 
 def _parse(text: str) -> Any:

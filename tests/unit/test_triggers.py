@@ -29,11 +29,11 @@ def source(**spec):
 def test_the_schedule_is_that_of_the_source():
     cron = parse_cron(source(schedule="TZ=Europe/Berlin 0 9 * * *"), URL, timeout_s=5)
     assert (
-        cron.next_tick_s(datetime(2024, 1, 15, tzinfo=UTC).timestamp())
+        cron.schedule.next_tick_s(datetime(2024, 1, 15, tzinfo=UTC).timestamp())
         == datetime(2024, 1, 15, 8, tzinfo=UTC).timestamp()
     )
     every_minute = parse_cron(PingSource.model_validate(MANIFEST), URL, timeout_s=5)
-    assert every_minute.next_tick_s(30.0) == 60.0
+    assert every_minute.schedule.next_tick_s(30.0) == 60.0
 
 
 def parse(text):
