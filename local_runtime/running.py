@@ -67,9 +67,15 @@ def announce(data_dir: Path, *, host: str, urls: Mapping[str, str], admin: str) 
 
 
 def is_alive(data_dir: Path) -> bool:
-    """Tell whether a runtime, or what it has left to be cleared away, holds the data directory's lock."""
+    """Tell whether a runtime, or what it has left to be cleared away, holds the data directory's lock.
+
+    Raises:
+        PipelineError: It may not be looked at.
+    """
     try:
         lock = os.open(data_dir / _LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except PermissionError as exc:
+        raise PipelineError(f"{data_dir} is somebody else's: {data_dir / _LOCK} cannot be read") from exc
     except OSError:
         return False
     try:
@@ -104,11 +110,11 @@ def find_pid(data_dir: Path) -> int | None:
 
 def read_running(data_dir: Path) -> Running | None:
     """Read where the runtime on a data directory listens, whoever's it is; None where none is ready."""
-    pid = _read_pid(data_dir)
     try:
+        pid = _read_pid(data_dir)
         written = json.loads((data_dir / _FILE).read_text())
         running = Running(**{field.name: written[field.name] for field in fields(Running)})
-    except (OSError, ValueError, TypeError, KeyError):
+    except (PipelineError, OSError, ValueError, TypeError, KeyError):
         return None
     return running if running.pid == pid else None
 

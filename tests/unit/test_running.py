@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -109,6 +111,41 @@ def test_who_only_has_the_lock_file_open_is_no_runtime(tmp_path):
         waits.write(str(os.getpid()))
         waits.flush()
         assert find_pid(tmp_path) is None
+
+
+def as_nobody(call):
+    """What a call raises when another user makes it."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.setuid(65534)
+        try:
+            call()
+        except BaseException as exc:  # noqa: BLE001  (nothing may go on as a second pytest)
+            os.write(writing, repr(exc).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    os.waitpid(child, 0)
+    with os.fdopen(reading) as told:
+        return told.read()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_a_runtime_of_somebody_else_is_said_to_be_and_can_still_be_looked_at():
+    with (
+        TemporaryDirectory() as folder,
+        holder(Path(folder), says=f"announce(data_dir, **{WHERE})") as process,
+    ):
+        data_dir = Path(folder)
+        data_dir.chmod(0o755)
+        said = as_nobody(lambda: ask_to_end(data_dir, signal.SIGTERM))
+        assert f"process {process.pid}) is somebody else's" in said
+        assert as_nobody(lambda: read_running(data_dir).pid) == ""
+        data_dir.chmod(0o700)
+        assert "is somebody else's" in as_nobody(lambda: is_alive(data_dir))
+        assert as_nobody(lambda: read_running(data_dir)) == ""
+        assert process.poll() is None
 
 
 def test_the_holder_is_signalled_and_waited_for(tmp_path):
