@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 _LOCK_TIMEOUT_S = 1.0
 _POLL_S = 0.02
 _ENDPOINT_TIMEOUT_S = 3.0
-#: Ticks that are being posted are cut off with what they are posted to; this is for their threads.
-_POSTER_GRACE_S = 0.5
 
 #: Called when everything is ready, with the plan and a `tell` for any thread.
 OnReady = Callable[[Plan, Callable[[str, str], None]], None]
@@ -126,15 +124,15 @@ class Runtime:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._reload, pipeline, names, problem)
 
-        poster = Poster(tell_later, self._tokens)
         reloader = Reloader(REPOSITORY, pipeline.code(), changed) if self._options.reload else None
-        ticker = Ticker(plan.crons, poster.fire)
         supervisor = pipeline.build_supervisor(ready)
         supervisor.listen()
         if self._containers is not None:
             self._containers.on_change = partial(self._wake_later, loop, supervisor)
         admin = Admin(pipeline)
         await admin.start(LOOPBACK, self._options.admin_port)
+        poster = Poster(self._tell, self._tokens)
+        ticker = Ticker(plan.crons, poster.fire)
         try:
             if reloader is not None:
                 reloader.start()
@@ -144,7 +142,7 @@ class Runtime:
             if reloader is not None:
                 reloader.stop()
             await supervisor.shut_down()
-            await asyncio.to_thread(poster.join, _POSTER_GRACE_S)
+            await poster.close()
             await admin.stop()
 
     def _reload(self, pipeline: Pipeline, names: frozenset[str], problem: str) -> None:
