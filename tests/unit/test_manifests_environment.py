@@ -155,7 +155,7 @@ def test_a_mistake_in_a_configmap(path, value, said):
 def test_binary_data_is_no_text(tmp_path):
     config = changed(CONFIG, "binaryData", {"raw": "/w=="})
     service = with_env({"name": "A", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "raw"}}})
-    with pytest.raises(BadConfig, match="there is no .raw. of the ConfigMap .settings., only level"):
+    with pytest.raises(BadConfig, match=r"there is no .raw. of the ConfigMap .settings., only level"):
         read_manifests(folder(tmp_path, service, config))
     parsed(config)
 
