@@ -20,9 +20,9 @@ import os
 import sys
 import threading
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.util import find_spec
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -31,17 +31,25 @@ from flask import has_app_context
 #: Objects between two looks of the garbage collector, by default 700.
 _GC_THRESHOLD = 200_000
 #: In the order in which they are needed: only one is opened at a time, and the others wait.
-_SHARED_OBJECTS = (
-    "pydantic_core/_pydantic_core",
-    "grpc/_cython/cygrpc",
-    "pyarrow/lib",
-    "pyarrow/_compute",
+_SHARED_OBJECTS = {
+    "pydantic_core": ("_pydantic_core",),
+    "grpc": ("_cython/cygrpc",),
+    "pyarrow": ("lib", "_compute", "_csv", "_acero", "_fs", "_parquet"),
+}
+#: What pyarrow does without where it is not there: reading folders of files, which aggregations would bring
+#: along (10 ms), file systems elsewhere, which Parquet would (4 ms), and what may be installed for others.
+_LEFT_OUT = (
+    "pyarrow.dataset",
+    "pyarrow._s3fs",
+    "pyarrow._gcsfs",
+    "pyarrow._azurefs",
+    "pyarrow._hdfs",
+    "numpy",
+    "pandas",
+    "dateutil",
 )
-#: Parts of pyarrow that it does without where it was built without them: reading folders of files, which
-#: aggregations would bring along (10 ms), and file systems elsewhere, which Parquet would (4 ms).
-_LEFT_OUT = ("pyarrow.dataset", "pyarrow._s3fs", "pyarrow._gcsfs", "pyarrow._azurefs", "pyarrow._hdfs")
-#: grpc for asyncio (8 ms), and messages of protobuf in Python where they are in C (3 ms).
-_DEFERRED = ("grpc.aio", "google.protobuf.internal.python_message")
+#: grpc for asyncio (9 ms), and messages of protobuf in Python where they are in C (3 ms).
+_DEFERRED = ("asyncio", "grpc.aio", "google.protobuf.internal.python_message")
 #: Reads docstrings, of which pyarrow makes those of 280 functions when it is imported (11 ms).
 _DOCSTRINGS = "pyarrow.vendored.docscrape"
 
@@ -49,7 +57,8 @@ _DOCSTRINGS = "pyarrow.vendored.docscrape"
 def _boot() -> None:
     collected = gc.get_threshold()
     gc.set_threshold(_GC_THRESHOLD)
-    opener = threading.Thread(target=_open_shared_objects, name="shared-objects", daemon=True)
+    paths = list(_find_shared_objects())
+    opener = threading.Thread(target=_open, args=(paths,), name="shared-objects", daemon=True)
     opener.start()
     # It would look through all packages that are installed for plugins (3 ms).
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # noqa: TID251  (read by pydantic)
@@ -72,14 +81,18 @@ def _boot() -> None:
     os.register_at_fork(before=settle)
 
 
-def _open_shared_objects() -> None:
-    for name in _SHARED_OBJECTS:
-        package, _, rest = name.partition("/")
+def _find_shared_objects() -> Iterator[str]:
+    for package, names in _SHARED_OBJECTS.items():
         spec = find_spec(package)
         for folder in (spec and spec.submodule_search_locations) or ():
-            # What is not there, or cannot be opened, fails where it is imported, and says more.
-            with contextlib.suppress(OSError):
-                ctypes.CDLL(str(Path(folder) / (rest + EXTENSION_SUFFIXES[0])))
+            yield from (f"{folder}/{name}{EXTENSION_SUFFIXES[0]}" for name in names)
+
+
+def _open(paths: Sequence[str]) -> None:
+    for path in paths:
+        # What is not there, or cannot be opened, fails where it is imported, and says more.
+        with contextlib.suppress(OSError):
+            ctypes.CDLL(path)
 
 
 def defer(name: str) -> ModuleType | None:

@@ -122,7 +122,7 @@ def _post_csv(request: Request, wanted: api.UploadFile) -> Response:
 
 def _read_state() -> dict[str, Any]:
     queue = asdict(Queue(_etcd(), _keys).depth(clock.now_ms()))
-    member = asdict(_etcd().status())
+    member = _etcd().status()._asdict()
     memory_bytes = read_metrics(_config.endpoints(), [MEMORY]).get(MEMORY)
     etcd = {
         "endpoints": _config.endpoints(),

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from flask import Request, Response
 from pydantic import ValidationError
@@ -27,8 +26,7 @@ Handler = Callable[[Request, Any], Response]
 _SHOWN = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """An endpoint and what answers it."""
 
     endpoint: Endpoint

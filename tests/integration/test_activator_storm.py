@@ -91,6 +91,7 @@ class Storm:
         self.chance = random.Random(seed)
         self.worker = Worker(seed)
         self.leaving = leaving
+        self.is_calm = False
         self.outcomes = Counter()
         self.instances = {}
         self.numbers = iter(range(10_000))
@@ -105,7 +106,7 @@ class Storm:
                     group.create_task(self.ask(number)).add_done_callback(lambda _: places.release())
             await self.front.reach(0)
         finally:
-            weather.cancel()
+            self.is_calm = True
             await asyncio.wait([weather])
             for instance in self.instances.values():
                 await instance.stop()
@@ -154,7 +155,7 @@ class Storm:
 
     async def change(self):
         """Open and close instances, three at most at a time, sometimes none."""
-        while True:
+        while not self.is_calm:
             if len(self.instances) < 3 and (not self.instances or self.chance.random() < 0.6):
                 name = f"i{next(self.numbers)}"
                 self.instances[name] = await Instance(self.worker).start()
@@ -196,7 +197,7 @@ async def test_no_request_is_lost_and_nothing_stays_behind(concurrency, kind):
         assert not front.throttle._closing
     assert sum(storm.outcomes.values()) == ASKED
     assert {*storm.outcomes} <= ({200, 101, "left"} if kind is Storm else {200, 101, "left", 502, "cut"})
-    assert storm.outcomes[200] > ASKED / 3
+    assert storm.outcomes[200] > ASKED / (3 if kind is Storm else 10)
     assert max(storm.worker.begun.values()) <= (1 if kind is Storm else 2)
     await until(lambda: open_files() <= files)
 
