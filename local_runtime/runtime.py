@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 _LOCK_TIMEOUT_S = 1.0
 _POLL_S = 0.02
 _ENDPOINT_TIMEOUT_S = 3.0
+#: Enough for the longest queues in front of three services.
+_MOST_FILES = 65_536
 
 #: Called when everything is ready, with the plan and a `tell` for any thread.
 OnReady = Callable[[Plan, Callable[[str, str], None]], None]
@@ -86,6 +89,7 @@ class Runtime:
         Raises:
             PipelineError: A process does not start, or the image cannot be built.
         """
+        allow_many_files()
         if self._containers is None:
             asyncio.run(self._run(on_ready))
             return
@@ -163,6 +167,8 @@ class Runtime:
         def launch_process(spec: ChildSpec) -> Child:
             return Child(spec, guard)
 
+        if self._containers is not None:
+            self._containers.trust(guard)
         return Surroundings(
             launch=launch_process if self._containers is None else self._containers.make,
             launch_process=launch_process,
@@ -207,6 +213,15 @@ class Ticker:
             if now_s >= self._next_s[cron.name]:
                 self._fire(cron)
                 self._next_s[cron.name] = cron.schedule.next_tick_s(now_s)
+
+
+def allow_many_files() -> None:
+    """Have as many files open as this process may: each request that waits is a connection."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS says it allows what it does not
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (max(soft, _MOST_FILES if hard < 0 else min(hard, _MOST_FILES)), hard)
+        )
 
 
 def connect_containers(options: Options, tell: Tell) -> DockerBackend:

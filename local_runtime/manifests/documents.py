@@ -3,44 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
 
-from local_runtime.manifests.parts import Path, format_path
+from local_runtime.manifests.parts import Document, Path, format_path
 from shared.errors import BadConfig
 
-_MERGE = "tag:yaml.org,2002:merge"
-_TIMESTAMP = "tag:yaml.org,2002:timestamp"
-_COLLECTIONS = {"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
-_NUMBERS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"}
-
-
-@dataclass(kw_only=True)
-class Document:
-    """One YAML document of a file."""
-
-    file: str
-    #: Plain values; not shown, for they may be of a Secret.
-    data: Any = field(repr=False)
-    #: The line, from 1, of the value at each path.
-    lines: Mapping[Path, int] = field(default_factory=dict, repr=False)
-    #: The options that values are from, by path.
-    overrides: dict[Path, str] = field(default_factory=dict)
-
-    def line(self, path: Path) -> int | None:
-        """Return the line of a value, or of the closest one around it."""
-        for length in range(len(path), -1, -1):
-            if path[:length] in self.lines:
-                return self.lines[path[:length]]
-        return None
-
-    def override(self, path: Path) -> str | None:
-        """Return the option that a value, or one around it, is from."""
-        found = (self.overrides.get(path[:length]) for length in range(len(path), 0, -1))
-        return next((option for option in found if option), None)
+_TAG = "tag:yaml.org,2002:"
+_NUMBERS = {
+    f"{_TAG}int": r"[-+]?(0b[0-1_]+|0x[0-9a-fA-F_]+|0[0-7_]*|[1-9][0-9_]*)$",
+    f"{_TAG}float": r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$",
+}
 
 
 class _Loader(yaml.SafeLoader):
@@ -48,21 +23,11 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag not in {_TIMESTAMP, *_NUMBERS}]
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in {f"{_TAG}timestamp", *_NUMBERS}]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:int",
-    re.compile(r"[-+]?(0b[0-1_]+|0x[0-9a-fA-F_]+|0[0-7_]*|[1-9][0-9_]*)$", re.ASCII),
-    list("-+0123456789"),
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"
-    ),
-    list("-+0123456789."),
-)
+for _tag, _pattern in _NUMBERS.items():
+    _Loader.add_implicit_resolver(_tag, re.compile(_pattern), list("-+0123456789."))
 
 
 def parse_documents(text: str, file: str) -> list[Document]:
@@ -84,56 +49,41 @@ def parse_documents(text: str, file: str) -> list[Document]:
 
 def _iter_documents(text: str, file: str) -> Iterator[Document]:
     loader = _Loader(text)
-    try:
-        while loader.check_node():
-            node = loader.get_node()
-            lines: dict[Path, int] = {}
-            data = None if node is None else _Builder(loader, file, lines).build(node, ())
-            if data is not None:
-                yield Document(file=file, data=data, lines=lines)
-    finally:
-        loader.dispose()
+    while loader.check_node():
+        document = Document(file=file)
+        document.data = _Builder(loader, document).build(loader.get_node(), ())
+        if document.data is not None:
+            yield document
 
 
 class _Builder:
-    """Makes plain values of nodes."""
+    """Makes plain values of nodes; what an alias stands for is built anew in each place."""
 
-    def __init__(self, loader: _Loader, file: str, lines: dict[Path, int]) -> None:
+    def __init__(self, loader: _Loader, document: Document) -> None:
         self._loader = loader
-        self._file = file
-        self._lines = lines
-        #: Aliases stand for one value, which is built once.
-        self._built: dict[int, Any] = {}
+        self._document = document
+        #: Mappings into which `<<` was taken already: a key may stand in them twice.
+        self._flattened: set[int] = set()
 
-    def build(self, node: yaml.Node, path: Path) -> Any:
-        self._lines[path] = node.start_mark.line + 1
-        if id(node) in self._built:
-            return self._built[id(node)]
-        if not isinstance(node, yaml.ScalarNode) and node.tag not in _COLLECTIONS:
-            raise yaml.MarkedYAMLError(problem=f"{node.tag} is not JSON", problem_mark=node.start_mark)
-        if isinstance(node, yaml.MappingNode):
-            mapping = self._built[id(node)] = {}
-            for key, value in self._pairs(node, path):
-                mapping[key] = self.build(value, (*path, key))
-            return mapping
-        if isinstance(node, yaml.SequenceNode):
-            sequence = self._built[id(node)] = []
-            sequence.extend(self.build(value, (*path, i)) for i, value in enumerate(node.value))
-            return sequence
-        return self._loader.construct_object(node)
+    def build(self, node: Any, path: Path) -> Any:
+        self._document.lines[path] = node.start_mark.line + 1
+        if node.tag == f"{_TAG}seq":
+            return [self.build(value, (*path, i)) for i, value in enumerate(node.value)]
+        if node.tag != f"{_TAG}map":
+            return self._loader.construct_object(node)
+        if id(node) not in self._flattened:
+            self._flattened.add(id(node))
+            self._check_keys(node, path)
+            self._loader.flatten_mapping(node)
+        return {key.value: self.build(value, (*path, key.value)) for key, value in node.value}
 
-    def _pairs(self, node: yaml.MappingNode, path: Path) -> list[tuple[str, yaml.Node]]:
-        """Return keys and values, those that `<<` brings in first; keys as they are written."""
+    def _check_keys(self, node: yaml.MappingNode, path: Path) -> None:
         first: dict[str, int] = {}
         for key, _ in node.value:
+            line = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
-                raise BadConfig(f"{self._file}: a key is not a string (line {key.start_mark.line + 1})")
-            if key.tag != _MERGE and key.value in first:
-                where = format_path((*path, key.value))
-                raise BadConfig(
-                    f"{self._file}: {where}: stands twice"
-                    f" (lines {first[key.value]} and {key.start_mark.line + 1})"
-                )
-            first[key.value] = key.start_mark.line + 1
-        self._loader.flatten_mapping(node)
-        return [(key.value, value) for key, value in node.value]
+                raise BadConfig(f"{self._document.file}: a key is not a string (line {line})")
+            if key.value in first and key.tag != f"{_TAG}merge":
+                where = f"{self._document.file}: {format_path((*path, key.value))}"
+                raise BadConfig(f"{where}: stands twice (lines {first[key.value]} and {line})")
+            first[key.value] = line

@@ -2,77 +2,30 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from local_runtime.manifests.cluster import NAME, NAMESPACE
-from local_runtime.manifests.documents import Document
-from local_runtime.manifests.metadata import AUTOSCALING, spell
-from local_runtime.manifests.parts import Path, format_path, suggest
+from local_runtime.manifests.parts import Document, Path, format_path, suggest
+from local_runtime.manifests.scaling import ANNOTATIONS, AUTOSCALING, CLUSTER_NAME, CLUSTER_NAMESPACE, spell
 from shared.errors import BadConfig
 
-_CONTAINER: Path = ("spec", "template", "spec", "containers", 0)
-_REVISION: Path = ("spec", "template", "spec")
-_ANNOTATIONS: Path = ("spec", "template", "metadata", "annotations")
+_POD: Path = ("spec", "template", "spec")
+_CONTAINER: Path = (*_POD, "containers", 0)
 _INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
-
 _ENVIRONMENT = "env."
+_NUMBERS = ("containerConcurrency", "timeoutSeconds", "responseStartTimeoutSeconds", "idleTimeoutSeconds")
+_PROGRAM: dict[str, Path] = {
+    _ENVIRONMENT: (*_CONTAINER, "env"),
+    "resources.limits.memory": (*_CONTAINER, "resources", "limits", "memory"),
+}
 #: The paths of the keys that a kind takes; a key that ends in `.` or `/` begins one.
 _KEYS: dict[str, dict[str, Path]] = {
-    "Service": {
-        AUTOSCALING: _ANNOTATIONS,
-        **{
-            key: (*_REVISION, key)
-            for key in (
-                "containerConcurrency",
-                "timeoutSeconds",
-                "responseStartTimeoutSeconds",
-                "idleTimeoutSeconds",
-            )
-        },
-        _ENVIRONMENT: (*_CONTAINER, "env"),
-        "resources.limits.memory": (*_CONTAINER, "resources", "limits", "memory"),
-    },
-    "ContainerSource": {
-        _ENVIRONMENT: (*_CONTAINER, "env"),
-        "resources.limits.memory": (*_CONTAINER, "resources", "limits", "memory"),
-    },
+    "Service": {AUTOSCALING: ANNOTATIONS, **{key: (*_POD, key) for key in _NUMBERS}, **_PROGRAM},
+    "ContainerSource": _PROGRAM,
     "PingSource": {key: ("spec", key) for key in ("schedule", "timezone", "data", "contentType")},
 }
 _ENDINGS = {"/": "...", ".": "NAME"}
-_NUMBERS = frozenset(
-    {"containerConcurrency", "timeoutSeconds", "responseStartTimeoutSeconds", "idleTimeoutSeconds"}
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Override:
-    """One `--set`."""
-
-    name: str
-    key: str
-    value: str
-
-    @property
-    def option(self) -> str:
-        """What it sets; the value is left out, for it may be a secret."""
-        return format_path((self.name, self.key))
-
-
-def parse_override(text: str) -> Override:
-    """Read one `NAME.KEY=VALUE`.
-
-    Raises:
-        BadConfig: Not of this form.
-    """
-    target, equals, value = text.partition("=")
-    name, _, key = target.partition(".")
-    if not equals or not name or not key:
-        raise BadConfig(f"--set {target!a}: expected NAME.KEY=VALUE, such as upload.{AUTOSCALING}window=6s")
-    return Override(name=name, key=key, value=value)
 
 
 def apply_overrides(documents: Sequence[Document], overrides: Iterable[str]) -> list[Document]:
@@ -81,48 +34,47 @@ def apply_overrides(documents: Sequence[Document], overrides: Iterable[str]) -> 
     The documents themselves are changed, and remember what was set, so that mistakes name the option.
 
     Raises:
-        BadConfig: Names what there is instead of an unknown name or key.
+        BadConfig: Not `NAME.KEY=VALUE`; names what there is instead of an unknown name or key.
     """
     result = list(documents)
-    for override in map(parse_override, overrides):
-        if override.name == NAME and not any(_is_named(d, NAME, "ConfigMap") for d in result):
-            result.append(_build_cluster())
-        _apply(result, override)
+    for text in overrides:
+        target, equals, value = text.partition("=")
+        name, _, key = target.partition(".")
+        if not equals or not name or not key:
+            raise BadConfig(
+                f"--set {target!a}: expected NAME.KEY=VALUE, such as upload.{AUTOSCALING}window=6s"
+            )
+        if name == CLUSTER_NAME:
+            if not _find(result, name, "ConfigMap"):
+                result.append(_build_cluster())
+            _put(_find(result, name, "ConfigMap")[0], ("data", key), value, format_path((name, key)))
+        else:
+            _apply(result, name, key, value)
     return result
 
 
-def _apply(documents: Sequence[Document], override: Override) -> None:
-    if override.name == NAME:
-        document = next(d for d in documents if _is_named(d, NAME, "ConfigMap"))
-        _put(document, ("data", override.key), override.value, override.option)
-        return
-    named = [d for d in documents if any(_is_named(d, override.name, kind) for kind in _KEYS)]
+def _apply(documents: Sequence[Document], name: str, key: str, value: str) -> None:
+    # Without the value, which may be a secret.
+    option = format_path((name, key))
+    named = _find(documents, name, *_KEYS)
     if not named:
-        names = [d.data["metadata"]["name"] for d in documents if _is_named(d, None, *_KEYS)]
-        reason = f"there is no {override.name!r}" + suggest(override.name, [*names, NAME])
-        raise BadConfig(f"--set {override.option}: {reason}")
+        names = [d.data["metadata"]["name"] for d in _find(documents, None, *_KEYS)]
+        reason = f"there is no {name!r}" + suggest(name, [*names, CLUSTER_NAME])
+        raise BadConfig(f"--set {option}: {reason}")
     for document in named:
         keys = _KEYS[document.data["kind"]]
-        prefix = next((key for key in keys if key[-1] in "./" and override.key.startswith(key)), None)
+        prefix = next((known for known in keys if known[-1] in "./" and key.startswith(known)), None)
         if prefix == _ENVIRONMENT:
-            _put_variable(document, keys[prefix], override)
-            return
+            return _put_variable(document, key.removeprefix(prefix), value, option)
         if prefix is not None:
-            _put(document, (*keys[prefix], spell(override.key)), override.value, override.option)
-            return
-        if override.key in keys:
-            _put(document, keys[override.key], _convert(override), override.option)
-            return
+            return _put(document, (*keys[prefix], spell(key)), value, option)
+        if key in keys:
+            # What is no number is left for the check to refuse.
+            is_number = key in _NUMBERS and _INTEGER.fullmatch(value)
+            return _put(document, keys[key], int(value) if is_number else value, option)
     kind = named[0].data["kind"]
-    known = [key + _ENDINGS.get(key[-1], "") for key in _KEYS[kind]]
-    reason = f"a {kind} has no {override.key!r} to set" + suggest(override.key, known)
-    raise BadConfig(f"--set {override.option}: {reason}")
-
-
-def _convert(override: Override) -> int | str:
-    """Make a number of a number's text; what is none is left for the check to refuse."""
-    is_number = override.key in _NUMBERS and _INTEGER.fullmatch(override.value)
-    return int(override.value) if is_number else override.value
+    known = [known + _ENDINGS.get(known[-1], "") for known in _KEYS[kind]]
+    raise BadConfig(f"--set {option}: a {kind} has no {key!r} to set{suggest(key, known)}")
 
 
 def _put(document: Document, path: Path, value: object, option: str) -> None:
@@ -135,55 +87,45 @@ def _put(document: Document, path: Path, value: object, option: str) -> None:
         document.overrides[path] = option
 
 
-def _put_variable(document: Document, path: Path, override: Override) -> None:
+def _put_variable(document: Document, name: str, value: str, option: str) -> None:
     """Give a container's variable a value, in the place of whatever it had."""
-    name = override.key.removeprefix(_ENVIRONMENT)
-    container = _open(document, path[:-1])
-    variables = container.get("env", []) if isinstance(container, dict) else None
+    container = _open(document, _CONTAINER)
+    variables = container.setdefault("env", []) if isinstance(container, dict) else None
     if isinstance(variables, list):
         same = [i for i, one in enumerate(variables) if isinstance(one, dict) and one.get("name") == name]
         index = same[-1] if same else len(variables)
-        container["env"] = [
-            *variables[:index],
-            {"name": name, "value": override.value},
-            *variables[index + 1 :],
-        ]
-        document.overrides[*path, index] = override.option
+        variables[index : index + 1] = [{"name": name, "value": value}]
+        document.overrides[*_CONTAINER, "env", index] = option
 
 
 def _open(document: Document, path: Path) -> Any:
-    """Return what stands at a path, for changes: copied, for an alias of YAML may show it elsewhere too.
+    """Return what stands at a path; mappings on the way are made.
 
-    Mappings on the way are made. None: the document is not as it should be, which the check will say.
+    None: the document is not as it should be, which the check will say.
     """
     place: Any = document.data
     for step in path:
         if isinstance(place, dict):
-            place.setdefault(step, {})
-        elif not isinstance(place, list) or not isinstance(step, int) or step >= len(place):
+            place = place.setdefault(step, {})
+        elif isinstance(place, list) and isinstance(step, int) and step < len(place):
+            place = place[step]
+        else:
             return None
-        place[step] = copy.copy(place[step])
-        place = place[step]
     return place
 
 
-def _is_named(document: Document, name: str | None, *kinds: str) -> bool:
-    data = document.data
-    if not isinstance(data, dict) or data.get("kind") not in kinds:
-        return False
-    metadata = data.get("metadata")
-    if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
-        return False
-    return name is None or metadata["name"] == name
+def _find(documents: Iterable[Document], name: str | None, *kinds: str) -> list[Document]:
+    """Return the documents of some kinds that have a name, or this one."""
+
+    def matches(data: Any) -> bool:
+        metadata = data.get("metadata") if isinstance(data, dict) and data.get("kind") in kinds else None
+        own = metadata.get("name") if isinstance(metadata, dict) else None
+        return isinstance(own, str) and name in {None, own}
+
+    return [document for document in documents if matches(document.data)]
 
 
 def _build_cluster() -> Document:
-    return Document(
-        file="--set",
-        data={
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": NAME, "namespace": NAMESPACE},
-            "data": {},
-        },
-    )
+    metadata = {"name": CLUSTER_NAME, "namespace": CLUSTER_NAMESPACE}
+    data = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {}}
+    return Document(file="--set", data=data)

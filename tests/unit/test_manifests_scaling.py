@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from local_runtime.manifests import ClusterSettings, Scaling, read_manifests
-from local_runtime.manifests.quantities import parse_duration_s, parse_quantity
+from local_runtime.manifests.container import parse_quantity
+from local_runtime.manifests.scaling import parse_duration_s
 from shared.errors import BadConfig
 from tests.manifests import (
     ANNOTATIONS,
@@ -100,7 +101,7 @@ def test_of_two_spellings_the_newer_one_counts():
         ({"activation-scale": "1"}, "activation-scale: expected at least 2, not '1'"),
         ({"activation-scale": "4", "max-scale": "3"}, "activation-scale: expected at most max-scale, 3"),
         ({"activation-scale": "2", "min-scale": "3"}, "activation-scale: expected at least min-scale, 3"),
-        ({"initial-scale": "0"}, "initial-scale: expected at least 1: allow-zero-initial-scale"),
+        ({"initial-scale": "0"}, "initial-scale: expected at least 1, or allow-zero-initial-scale"),
         ({"panic-threshold-percentage": "109"}, "expected 110 to 1000, not '109'"),
         ({"panic-threshold-percentage": "1001"}, "expected 110 to 1000, not '1001'"),
         ({"panic-window-percentage": "0.5"}, "expected 1 to 100, not '0.5'"),
@@ -167,8 +168,11 @@ def test_a_setting_of_the_cluster(tmp_path, key, text, field, value):
         ({"stable-window": "5s"}, "data.stable-window: expected 6s to 1h, not '5s'"),
         ({"max-scale-up-rate": "1"}, "data.max-scale-up-rate: expected more than 1, not '1'"),
         ({"scale-to-zero-grace-period": "0s"}, "expected more than 0s, not '0s'"),
-        ({"enable-scale-to-zero": "maybe"}, 'expected "true" or "false"'),
-        ({"initial-scale": "0"}, 'data.initial-scale: needs allow-zero-initial-scale: "true"'),
+        ({"enable-scale-to-zero": "maybe"}, "expected true or false, not 'maybe'"),
+        (
+            {"initial-scale": "0"},
+            'data.initial-scale: expected at least 1, or allow-zero-initial-scale: "true"',
+        ),
         ({"max-scale-limit": "5"}, "data.max-scale: expected 1 to max-scale-limit, 5, not '0'"),
         ({"pod-autoscaler-class": "hpa.autoscaling.knative.dev"}, "expected kpa.autoscaling.knative.dev"),
     ],
@@ -185,7 +189,7 @@ def test_a_limit_of_the_cluster_holds_for_services():
 
 
 def test_settings_of_the_cluster_stand_once(tmp_path):
-    with pytest.raises(BadConfig, match="two of kind ConfigMap named 'knative-serving/config-autoscaler'"):
+    with pytest.raises(BadConfig, match="two of kind ConfigMap named 'config-autoscaler'"):
         read_manifests(
             folder(tmp_path, SERVICE, CLUSTER, changed(CLUSTER, "metadata", {"name": "config-autoscaler"}))
         )
@@ -236,7 +240,7 @@ def test_a_readiness_probe_has_knatives_defaults(probe, expected):
 def test_a_liveness_probe_has_the_defaults_of_kubernetes():
     (service,) = parsed(
         changed(
-            SERVICE, f"{CONTAINER}.livenessProbe", {"httpGet": {"path": "/h", "port": 8080, "scheme": ""}}
+            SERVICE, f"{CONTAINER}.livenessProbe", {"httpGet": {"path": "/h", "port": 8080, "scheme": "HTTP"}}
         )
     )
     probe = service.container.liveness_probe
