@@ -19,6 +19,10 @@ class Told(Protocol):
     def is_ready(self) -> bool:
         """Whether everything serves, or would when asked."""
 
+    @property
+    def metrics_url(self) -> str | None:
+        """Where the queue source serves its metrics; None: nowhere."""
+
     def describe_services(self) -> list[dict[str, Any]]:
         """Describe every service."""
 
@@ -66,6 +70,7 @@ class Admin:
             {
                 "services": self._told.describe_services(),
                 "processes": self._told.describe_processes(),
+                "metrics": self._told.metrics_url,
             }
         )
 

@@ -8,7 +8,6 @@ that are both set are alternatives, where `*` and `?` count as not set, and `*/2
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo
@@ -18,34 +17,16 @@ _MOST_YEARS = 5
 _DAY_S = 86_400
 _NUMBER = re.compile(r"\+?[0-9]{1,9}")
 _ZONE_PREFIX = re.compile(r"(?:CRON_)?TZ=(\S*)\s+(.*)", re.DOTALL)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Field:
-    """What one field of a schedule may say."""
-
-    name: str
-    least: int
-    most: int
-    names: Mapping[str, int]
-
-
-def _numbered(names: str, first: int) -> dict[str, int]:
-    return {name: number for number, name in enumerate(names.split(), first)}
-
-
-_SECOND = _Field(name="second", least=0, most=59, names={})
+_MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec"
+_WEEKDAYS = "sun mon tue wed thu fri sat"
+#: In order: what a field is called, its least and largest value, and the values' names from the least on.
 _FIELDS = (
-    _Field(name="minute", least=0, most=59, names={}),
-    _Field(name="hour", least=0, most=23, names={}),
-    _Field(name="day of the month", least=1, most=31, names={}),
-    _Field(
-        name="month",
-        least=1,
-        most=12,
-        names=_numbered("jan feb mar apr may jun jul aug sep oct nov dec", 1),
-    ),
-    _Field(name="day of the week", least=0, most=6, names=_numbered("sun mon tue wed thu fri sat", 0)),
+    ("second", 0, 59, ""),
+    ("minute", 0, 59, ""),
+    ("hour", 0, 23, ""),
+    ("day of the month", 1, 31, ""),
+    ("month", 1, 12, _MONTHS),
+    ("day of the week", 0, 6, _WEEKDAYS),
 )
 _ALIASES = {
     "@yearly": "0 0 1 1 *",
@@ -58,7 +39,7 @@ _ALIASES = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Schedule:
     """When ticks are, in one time zone."""
 
@@ -79,6 +60,8 @@ class Schedule:
         A tick is every moment at which the clocks of the zone show a time that fits: where they are put
         forward, a time they leave out has none, and where they are put back, one that comes twice has two.
         """
+        if not (self.seconds and self.minutes and self.hours):
+            return float("inf")
         at_s = int(after_s // 1) + 1
         end_s = at_s + _MOST_YEARS * 366 * _DAY_S
         while at_s < end_s:
@@ -117,38 +100,27 @@ def parse_schedule(text: str, timezone: str = "") -> Schedule:
         ValueError: Says what is wrong, and what is expected.
     """
     expression = text
-    if not timezone:
-        prefixed = _ZONE_PREFIX.fullmatch(text)
-        if prefixed is not None:
+    if text.startswith(("TZ=", "CRON_TZ=")):
+        if timezone:
+            raise ValueError(f"{text!r} begins with a time zone, and timezone says another")
+        if prefixed := _ZONE_PREFIX.fullmatch(text):
             timezone, expression = prefixed[1], prefixed[2]
-    elif text.startswith(("TZ=", "CRON_TZ=")):
-        raise ValueError(f"{text!r} begins with a time zone, and timezone says another")
     zone = parse_timezone(timezone)
     expression = expression.strip()
-    if expression.startswith("@"):
-        if expression not in _ALIASES:
-            raise ValueError(f"{expression!r} is not one of {', '.join(_ALIASES)}")
-        expression = _ALIASES[expression]
-    parts = expression.split()
-    if len(parts) == len(_FIELDS):
+    if expression.startswith("@") and expression not in _ALIASES:
+        raise ValueError(f"{expression!r} is not one of {', '.join(_ALIASES)}")
+    parts = _ALIASES.get(expression, expression).split()
+    if len(parts) == len(_FIELDS) - 1:
         parts = ["0", *parts]
-    if len(parts) != len(_FIELDS) + 1:
+    if len(parts) != len(_FIELDS):
         raise ValueError(f"{text!r} has {len(parts)} fields, not 5 (or 6 with the seconds first)")
     try:
-        sets = [_parse_field(part, field) for part, field in zip(parts, (_SECOND, *_FIELDS), strict=True)]
+        sets = [_parse_field(part, *field) for part, field in zip(parts, _FIELDS, strict=True)]
     except ValueError as exc:
         raise ValueError(f"{text!r}: {exc}") from exc
     seconds, minutes, hours, days, months, weekdays = sets
-    return Schedule(
-        seconds=seconds,
-        minutes=minutes,
-        hours=hours,
-        days=days,
-        months=months,
-        weekdays=weekdays,
-        either_day=not (_is_open(parts[3]) or _is_open(parts[5])),
-        timezone=zone,
-    )
+    either_day = not (_is_open(parts[3]) or _is_open(parts[5]))
+    return Schedule(seconds, minutes, hours, days, months, weekdays, either_day, zone)
 
 
 def parse_timezone(name: str) -> tzinfo:
@@ -165,49 +137,38 @@ def parse_timezone(name: str) -> tzinfo:
         raise ValueError(f"there is no time zone {name!r}, such as Europe/Berlin") from exc
 
 
-def _parse_field(text: str, field: _Field) -> frozenset[int]:
+def _parse_field(text: str, field: str, least: int, most: int, names: str) -> frozenset[int]:
     """Parse a list of ranges; without any, as in `,`, there are no ticks."""
-    return frozenset(value for part in text.split(",") if part for value in _parse_range(part, field))
+    numbers = {name: str(number) for number, name in enumerate(names.split(), least)}
+    values: set[int] = set()
+    for part in filter(None, text.split(",")):
+        span, slash, step_text = part.partition("/")
+        first_text, hyphen, last_text = span.partition("-")
+        step = _parse_number(step_text, part) if slash else 1
+        if first_text in {"*", "?"}:
+            # What follows the star is not looked at: `*-5` is `*`.
+            first, last = least, most
+        else:
+            first = _parse_number(numbers.get(first_text.lower(), first_text), part)
+            last = most if slash else first
+            if hyphen:
+                last = _parse_number(numbers.get(last_text.lower(), last_text), part)
+        if first < least or last > most:
+            raise ValueError(f"{part!r}: the {field} is {least} to {most}")
+        if first > last:
+            raise ValueError(f"{part!r} ends before it begins")
+        if step == 0:
+            raise ValueError(f"{part!r}: a step is at least 1")
+        values.update(range(first, last + 1, step))
+    return frozenset(values)
 
 
-def _parse_range(text: str, field: _Field) -> range:
-    span, slash, step_text = text.partition("/")
-    first_text, hyphen, last_text = span.partition("-")
-    if first_text in {"*", "?"}:
-        # What follows the star is not looked at: `*-5` is `*`.
-        first, last = field.least, field.most
-    else:
-        first = _parse_value(first_text, field)
-        last = first
-        if hyphen:
-            last = _parse_value(last_text, field)
-        elif slash:
-            last = field.most
-    step = _parse_number(step_text, text) if slash else 1
-    if first < field.least or last > field.most:
-        raise ValueError(f"{text!r}: the {field.name} is {field.least} to {field.most}")
-    if first > last:
-        raise ValueError(f"{text!r} ends before it begins")
-    if step == 0:
-        raise ValueError(f"{text!r}: a step is at least 1")
-    return range(first, last + 1, step)
-
-
-def _parse_value(text: str, field: _Field) -> int:
-    named = field.names.get(text.lower())
-    return _parse_number(text, text) if named is None else named
-
-
-def _parse_number(text: str, whole: str) -> int:
+def _parse_number(text: str, part: str) -> int:
     if _NUMBER.fullmatch(text) is None:
-        raise ValueError(f"{whole!r} is not understood")
+        raise ValueError(f"{part!r} is not understood")
     return int(text)
 
 
 def _is_open(text: str) -> bool:
     """Whether a field counts as not set: a star with no step is among its parts."""
-    return any(
-        part.partition("/")[0].partition("-")[0] in {"*", "?"}
-        and (("/" not in part) or _parse_number(part.partition("/")[2], part) <= 1)
-        for part in text.split(",")
-    )
+    return any(re.fullmatch(r"[*?](-[^/]*)?(/\+?0*1)?", part) for part in text.split(","))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 
-from local_runtime.activator.throttle import Load, Throttle
+from local_runtime.activator.throttle import Throttle
 from local_runtime.autoscaler import SlidingWindow
 
 #: Knative's buckets.
 GRANULARITY_S = 1.0
-NOTHING = Load(concurrency=0.0, requests=0, rows=0)
 
 
 class Demand:
@@ -21,10 +20,12 @@ class Demand:
         self._stable = SlidingWindow(stable_s, GRANULARITY_S)
         self._panic = SlidingWindow(panic_s, GRANULARITY_S)
         self._second = -1
-        self._written_s = -math.inf
+        self._read_s = self._written_s = -math.inf
         self._stable_s = stable_s
-        #: Of the last whole second.
-        self.last = NOTHING
+        #: Of the last second or so: requests in flight and waiting on average, requests and rows per second.
+        self.concurrency = self.requests_per_s = self.rows_per_s = 0.0
+        #: Since the beginning.
+        self.requests = self.rows = 0
 
     def note_arrival(self, now_s: float) -> None:
         """Count a request in front of zero instances at once: one, as the activator reports it."""
@@ -44,8 +45,12 @@ class Demand:
         # A loop that was held up still says something of each second that passed meanwhile.
         missed = min(second - self._second, 60) if self._second >= 0 else 1
         self._second = second
-        self.last = load = self._throttle.read_load(now_s)
-        value = load.requests / missed if self._by_requests else load.concurrency
+        load, elapsed_s = self._throttle.read_load(now_s), now_s - self._read_s
+        self._read_s, self.concurrency = now_s, load.concurrency
+        self.requests_per_s, self.rows_per_s = load.requests / elapsed_s, load.rows / elapsed_s
+        self.requests += load.requests
+        self.rows += load.rows
+        value = self.requests_per_s if self._by_requests else load.concurrency
         if is_watched or value:
             for earlier in range(missed - 1, -1, -1):
                 self._record(float(second - earlier), value)

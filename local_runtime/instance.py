@@ -139,10 +139,10 @@ class Child:
         """Start the process; its log continues where it was.
 
         Raises:
-            BadConfig: The program does not exist or may not be run.
+            BadConfig: The program does not exist or may not be run, or its log cannot be written.
         """
-        self.spec.log_path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            self.spec.log_path.parent.mkdir(parents=True, exist_ok=True)
             with open_log(self.spec.log_path) as log:
                 self._process = subprocess.Popen(
                     self.spec.command,
@@ -154,7 +154,9 @@ class Child:
                     start_new_session=True,
                 )
         except OSError as exc:
-            raise BadConfig(f"{self.spec.name}: cannot start {self.spec.command[0]}: {exc.strerror}") from exc
+            program = self.spec.command[0]
+            where = f" ({exc.filename})" if exc.filename not in {None, program} else ""
+            raise BadConfig(f"{self.spec.name}: cannot start {program}: {exc.strerror}{where}") from exc
         self._guard.watch(self._process.pid)
 
     def exit_code(self) -> int | None:

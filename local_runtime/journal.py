@@ -41,8 +41,6 @@ class Journal:
 
     def __init__(self) -> None:
         self._events: deque[Event] = deque(maxlen=MOST_EVENTS)
-        #: How many there were, by service and action.
-        self.counts: dict[tuple[str, str], int] = {}
 
     def add(self, service: str, action: str, reason: str, *, before: int, after: int) -> None:
         """Note what was decided; `before` and `after` are numbers of wanted instances."""
@@ -57,7 +55,6 @@ class Journal:
                 after=after,
             )
         )
-        self.counts[service, action] = self.counts.get((service, action), 0) + 1
 
     def describe(self) -> list[dict[str, object]]:
         """List the events, the newest last."""

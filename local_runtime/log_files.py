@@ -4,43 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO
 
 from local_runtime.log_records import LogRecord, parse_record
 
-_SUFFIX = ".log"
 #: A log that was begun afresh has what it held before beside it, and who had it open goes on writing there.
-_SUFFIXES = (f"{_SUFFIX}.1", _SUFFIX)
+_SUFFIXES = (".log.1", ".log")
 #: Read from the end, first so much, then four times as much, until there are enough records.
 _FIRST_BYTES = 64 * 1024
-#: So much of one file at a time while it is followed.
-_BLOCK_BYTES = 1024 * 1024
 
-#: Whether a record is wanted.
-Wanted = Callable[[LogRecord], bool]
+#: A record and the time it is sorted by: its own, else that of the line it stands behind.
+_Dated = tuple[float, LogRecord]
 
 
 def list_services(folder: Path) -> list[str]:
     """List the services that have a log."""
-    with contextlib.suppress(OSError):
-        return sorted(path.stem for path in folder.iterdir() if path.suffix == _SUFFIX)
-    return []
-
-
-@dataclass(kw_only=True)
-class _Log:
-    """A file that is open; it stays the same when it gets another name."""
-
-    service: str
-    file: BinaryIO
-    #: What was read of a line that is not complete.
-    rest: bytes = b""
-    #: The time of the last record.
-    last_s: float | None = None
+    return sorted(path.stem for path in folder.glob("*.log"))
 
 
 class LogFolder:
@@ -55,96 +36,90 @@ class LogFolder:
         """
         self._folder = folder
         self._services = services
-        self._open: dict[tuple[int, int], _Log] = {}
+        #: By inode: a file stays the same when it gets another name.
+        self._logs: dict[int, _Log] = {}
 
-    def read_last(self, count: int, wanted: Wanted) -> list[LogRecord]:
+    def read_last(self, count: int, wanted: Callable[[LogRecord], bool]) -> list[LogRecord]:
         """Read the last records that are wanted, the oldest first; `read_new` goes on behind them."""
-        found = []
-        for log in self._look():
-            found += _read_back(log, count, wanted)
+        self._look()
+        found = [dated for log in self._logs.values() for dated in log.read_last(count, wanted)]
         return _in_order(found)[-count:] if count else []
 
     def read_new(self) -> list[LogRecord]:
         """Read the records that were completed since the last look."""
-        self._look()
-        return _in_order([record for log in [*self._open.values()] for record in _read_on(log)])
+        gone = self._look()
+        found = [dated for log in self._logs.values() for dated in log.read_new()]
+        for inode in gone:
+            self._logs.pop(inode).file.close()
+        return _in_order(found)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for log in self._open.values():
+    def close(self) -> None:
+        """Close the files."""
+        for log in self._logs.values():
             log.file.close()
-        self._open.clear()
 
-    def _look(self) -> list[_Log]:
-        """Open what is new, close what is gone and was read; returns what is new."""
-        there, fresh = set(), []
+    def _look(self) -> set[int]:
+        """Open what is new; returns what has no name any more."""
+        there = set()
         for service in self._services or list_services(self._folder):
             for suffix in _SUFFIXES:
                 with contextlib.suppress(OSError):
-                    path = self._folder / f"{service}{suffix}"
-                    key = _identify(path.stat())
-                    if key not in self._open:
-                        file = path.open("rb")
-                        key = _identify(os.fstat(file.fileno()))  # it may be another one by now
-                        self._open[key] = _Log(service=service, file=file)
-                        fresh.append(self._open[key])
-                    there.add(key)
-        for key in self._open.keys() - there:
-            log = self._open[key]
-            if log.file.tell() >= os.fstat(log.file.fileno()).st_size:
-                log.file.close()
-                del self._open[key]
-        return fresh
+                    file = (self._folder / f"{service}{suffix}").open("rb")
+                    inode = os.fstat(file.fileno()).st_ino
+                    there.add(inode)
+                    if inode in self._logs:
+                        file.close()
+                    else:
+                        self._logs[inode] = _Log(service, file)
+        return self._logs.keys() - there
 
 
-def _identify(stat: os.stat_result) -> tuple[int, int]:
-    return stat.st_dev, stat.st_ino
+class _Log:
+    """One open file."""
+
+    def __init__(self, service: str, file: BinaryIO) -> None:
+        self.file = file
+        self._service = service
+        #: What was read of a line that is not complete.
+        self._rest = b""
+        #: The time of the last record.
+        self._last_s: float | None = None
+
+    def read_last(self, count: int, wanted: Callable[[LogRecord], bool]) -> list[_Dated]:
+        """Read the last records, and stand at the end."""
+        size, length = self.file.seek(0, os.SEEK_END), _FIRST_BYTES
+        while True:
+            start = self.file.seek(max(0, size - length))
+            *lines, self._rest = self.file.read(size - start).split(b"\n")
+            self._last_s = None
+            # Where it does not begin with the file, the beginning of the first line is missing.
+            found = [dated for dated in self._date(lines[bool(start) :]) if wanted(dated[1])]
+            if len(found) >= count or not start:
+                return found[-count:]
+            length *= 4
+
+    def read_new(self) -> list[_Dated]:
+        """Read what was written since; a file that was cut is read from its beginning."""
+        if self.file.tell() > os.fstat(self.file.fileno()).st_size:
+            self.file.seek(0)
+            self._rest = b""
+        *lines, self._rest = (self._rest + self.file.read()).split(b"\n")
+        return self._date(lines)
+
+    def _date(self, lines: Iterable[bytes]) -> list[_Dated]:
+        records = [
+            parse_record(self._service, line.decode(errors="replace")) for line in lines if line.strip()
+        ]
+        if self._last_s is None:
+            changed_s = os.fstat(self.file.fileno()).st_mtime
+            self._last_s = next((record.at_s for record in records if record.at_s is not None), changed_s)
+        dated = []
+        for record in records:
+            self._last_s = self._last_s if record.at_s is None else record.at_s
+            dated.append((self._last_s, record))
+        return dated
 
 
-def _read_back(log: _Log, count: int, wanted: Wanted) -> list[LogRecord]:
-    """Read the last records of a file, and leave it at its end."""
-    size = log.file.seek(0, os.SEEK_END)
-    length, found = _FIRST_BYTES, list[LogRecord]()
-    while True:
-        start = log.file.seek(max(0, size - length))
-        *lines, log.rest = log.file.read(size - start).split(b"\n")
-        if start:
-            del lines[:1]  # its beginning is missing
-        records = _parse(log, lines, None)
-        found = [record for record in records if wanted(record)]
-        if len(found) >= count or not start:
-            log.last_s = records[-1].at_s if records else None
-            return found[-count:] if count else []
-        length *= 4
-
-
-def _read_on(log: _Log) -> Iterator[LogRecord]:
-    """Read what is new in a file; one that was cut is read from its beginning."""
-    if log.file.tell() > os.fstat(log.file.fileno()).st_size:
-        log.file.seek(0)
-        log.rest = b""
-    while block := log.file.read(_BLOCK_BYTES):
-        *lines, log.rest = (log.rest + block).split(b"\n")
-        for record in _parse(log, lines, log.last_s):
-            log.last_s = record.at_s
-            yield record
-
-
-def _parse(log: _Log, lines: Sequence[bytes], before_s: float | None) -> list[LogRecord]:
-    """Parse lines; those before the first that says its time are said to be of its time."""
-    records = []
-    for line in lines:
-        if line.strip():
-            records.append(parse_record(log.service, line.decode(errors="replace"), before_s))
-            before_s = records[-1].at_s
-    first_s = next((r.at_s for r in records if r.is_stamped), os.fstat(log.file.fileno()).st_mtime)
-    return [replace(r, at_s=first_s) if r.at_s is None else r for r in records]
-
-
-def _in_order(records: list[LogRecord]) -> list[LogRecord]:
+def _in_order(found: list[_Dated]) -> list[LogRecord]:
     """Sort by time; a line that says none stays behind the one it stands behind."""
-    return sorted(records, key=lambda record: record.at_s or 0.0)
+    return [record for _, record in sorted(found, key=lambda dated: dated[0])]

@@ -21,7 +21,7 @@ def parse_log_line(line: str) -> str | None:
         return None
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(record, dict) or record.get("level") not in _WORTH_ATTENTION:
         return None
@@ -61,11 +61,13 @@ class LogTail:
             with self.path.open("rb") as log:
                 log.seek(self._offset)
                 block = log.read(_READ_BYTES)
+            self._offset += len(block)
+            if self._offset >= CUT_BYTES:
+                os.truncate(self.path, 0)
+                self._offset = 0
         except OSError:
             return []
-        self._offset += len(block)
-        if self._offset >= CUT_BYTES:
-            os.truncate(self.path, 0)
-            self._offset = 0
-        *lines, self._rest = (self._rest + block).split(b"\n")
+        *lines, rest = (self._rest + block).split(b"\n")
+        # A line that does not end is not kept for ever.
+        self._rest = rest if len(rest) < _READ_BYTES else b""
         return [line.decode(errors="replace") for line in lines]

@@ -70,6 +70,11 @@ class Pipeline:
             and all(revision.is_healthy for revision in self.revisions)
         )
 
+    @property
+    def metrics_url(self) -> str | None:
+        """Where the queue source serves its metrics; None: nowhere."""
+        return self._plan.metrics_url
+
     def describe_services(self) -> list[dict[str, Any]]:
         """Describe every service."""
         return [{**r.describe(), "url": self._plan.urls[r.name]} for r in self.revisions]

@@ -75,6 +75,8 @@ class Plan:
     crons: tuple[Cron, ...]
     #: Addresses by service name.
     urls: Mapping[str, str]
+    #: Where a source serves the queue's metrics; None: nowhere.
+    metrics_url: str | None = None
 
 
 def build_plan(
@@ -125,7 +127,9 @@ def build_plan(
         )
         for service in manifests.services
     )
-    return Plan(functions=functions, sources=sources, crons=crons, urls=urls)
+    serves = options.metrics_port and any("METRICS_PORT" in spec.environment for spec in sources)
+    metrics_url = f"{build_url(options.host, options.metrics_port)}/metrics" if serves else None
+    return Plan(functions=functions, sources=sources, crons=crons, urls=urls, metrics_url=metrics_url)
 
 
 def _build_template(builder: _Builder, service: Service) -> ChildSpec:

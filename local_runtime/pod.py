@@ -56,6 +56,8 @@ class Rules:
 
 #: Notes what happened to a pod: (action, reason).
 Note = Callable[[str, str], None]
+#: Makes a probe of a process that starts at a time.
+MakeProbing = Callable[[float], Probing]
 
 
 class Pod:
@@ -70,8 +72,9 @@ class Pod:
         throttle: Throttle,
         note: Note,
         *,
-        readiness: Callable[[float], Probing] | None = None,
-        liveness: Callable[[float], Probing] | None = None,
+        readiness: MakeProbing | None = None,
+        startup: MakeProbing | None = None,
+        liveness: MakeProbing | None = None,
     ) -> None:
         self.name = name
         self.generation = generation
@@ -85,8 +88,10 @@ class Pod:
         self._rules = rules
         self._throttle = throttle
         self._note = note
-        self._make_readiness, self._make_liveness = readiness, liveness
+        self._make_probes = (readiness, startup, liveness)
         self._readiness: Probing | None = None
+        #: Until it is ready, and afterwards: whether it is alive.
+        self._startup: Probing | None = None
         self._liveness: Probing | None = None
         self._memory: MemoryMeter | None = None
         self._memory_at_s = 0.0
@@ -111,9 +116,10 @@ class Pod:
         """Start its process."""
         self.state = State.STARTING
         self._started_s, self._kill_at_s = now_s, None
-        self._readiness = self._make_readiness(now_s) if self._make_readiness else None
-        self._liveness = self._make_liveness(now_s) if self._make_liveness else None
-        self._memory = None
+        self._readiness, self._startup, self._liveness = (
+            make(now_s) if make else None for make in self._make_probes
+        )
+        self._memory, self._memory_at_s = None, now_s + MEMORY_PERIOD_S
         try:
             self.process.start()
         except PipelineError as exc:
@@ -129,13 +135,15 @@ class Pod:
                 self.start(now_s)
             return
         if self.process.exit_code() is not None:
-            self._ended(self.process.describe_exit(), now_s)
+            self._ended(f"ended ({self.process.describe_exit()})", now_s)
         elif self._kill_at_s is not None and now_s >= self._kill_at_s:
-            self._ended(describe_exit(-signal.SIGKILL), now_s)
+            self._ended(f"ended ({describe_exit(-signal.SIGKILL)})", now_s)
         elif self.state is State.DRAINING:
             self._drain(now_s)
+            self._check_memory(now_s)
         elif self._kill_at_s is None:
             self._watch(now_s)
+            self._check_memory(now_s)
 
     def drain(self, now_s: float) -> None:
         """Route nothing more to it, and end it once what it works on is answered."""
@@ -147,7 +155,7 @@ class Pod:
             self.state = State.GONE
             return
         self.state, self._drained_s = State.DRAINING, now_s
-        if not served:
+        if not served and self._kill_at_s is None:
             self._terminate(now_s, self._rules.timeout_s)
 
     def terminate(self, now_s: float) -> None:
@@ -169,7 +177,8 @@ class Pod:
             if self.was_ready:
                 again = "ready again" if self.state is State.STARTING else "well again"
                 self._note("ready", f"{again} after {now_s - self._started_s:.1f} s")
-            self.state, self.was_ready = State.READY, True
+            # It has its workers by now: what was seen of its memory may know none.
+            self.state, self.was_ready, self._memory = State.READY, True, None
             address = self.process.spec.address
             if address is not None:
                 self._throttle.open(self.name, address)
@@ -177,17 +186,17 @@ class Pod:
             self.state = State.UNREADY
             self._throttle.close(self.name)
             self._note("unready", "fails its readiness probe: it gets no requests until it is well again")
-        if self.state is State.STARTING:
+        is_starting = self.state is State.STARTING
+        alive = self._startup if is_starting else self._liveness
+        if alive is None:
             return
-        if self._liveness is not None:
-            self._liveness.tick(now_s)
-            if self._liveness.has_failed:
-                self._note("killed", "does not answer its liveness probe: it hangs and is ended")
-                self._throttle.close(self.name)
-                self.state = State.UNREADY
-                self._terminate(now_s, HANGING_GRACE_S)
-                return
-        self._check_memory(now_s)
+        alive.tick(now_s)
+        if alive.has_failed:
+            what = "does not start in time" if is_starting else "does not answer its liveness probe"
+            self._note("killed", f"{what}: it hangs and is ended")
+            self._throttle.close(self.name)
+            self.state = State.STARTING if is_starting else State.UNREADY
+            self._terminate(now_s, HANGING_GRACE_S)
 
     def _is_ready(self, now_s: float) -> bool:
         if self._readiness is None:
@@ -208,7 +217,7 @@ class Pod:
         limit = self._rules.memory_limit_bytes
         if limit is not None and self.memory_bytes > limit:
             taken = f"{self.memory_bytes / 2**20:.0f} of {limit / 2**20:.0f} MiB"
-            self._failed(f"took {taken} of memory and was killed (OOMKilled)", now_s)
+            self._ended(f"took {taken} of memory and was killed (OOMKilled)", now_s)
 
     def _drain(self, now_s: float) -> None:
         waited_s = now_s - self._drained_s
@@ -221,24 +230,25 @@ class Pod:
         self.process.terminate()
         self._kill_at_s = now_s + grace_s
 
-    def _ended(self, how: str, now_s: float) -> None:
+    def _ended(self, why: str, now_s: float) -> None:
         if self.state is State.DRAINING:
             self.clear()
         else:
-            self._failed(f"ended ({how})", now_s)
+            self._failed(why, now_s)
 
     def _failed(self, why: str, now_s: float) -> None:
         """Start it again in a while."""
         self._throttle.close(self.name)
         self._forget()
-        decision = decide_restart(ran_for_s=now_s - self._started_s, failures=self.failures)
+        served_s = 0.0 if self.state is State.STARTING else now_s - self._started_s
+        decision = decide_restart(ran_for_s=served_s, failures=self.failures)
         self.failures = decision.failures
         self._restart_at_s = now_s + decision.delay_s
         self.state = State.BACKOFF
         self._note("ended", f"{why}, starting it again in {decision.delay_s:g} s")
 
     def _forget(self) -> None:
-        for probing in (self._readiness, self._liveness):
+        for probing in (self._readiness, self._startup, self._liveness):
             if probing is not None:
                 probing.cancel()
         self.process.clear()

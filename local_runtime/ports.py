@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import random
 import socket
 from ipaddress import ip_address
@@ -23,14 +24,14 @@ def is_loopback(host: str) -> bool:
 def read_port_problem(host: str, port: int) -> OSError | None:
     """Try to listen on a port; return what went wrong, or None when it is free."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        # As servers do: a connection of the last run in TIME_WAIT does not count as taken.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            # As servers do: a connection of the last run in TIME_WAIT does not count as taken.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
             probe.listen(1)
-        except OSError as exc:
-            return exc
+    except OSError as exc:
+        return exc
     return None
 
 
@@ -74,6 +75,9 @@ class InstancePorts:
         for _ in range(_LAST_INSTANCE_PORT - _FIRST_INSTANCE_PORT):
             port = self._next
             self._next = port + 1 if port < _LAST_INSTANCE_PORT else _FIRST_INSTANCE_PORT
-            if read_port_problem(LOOPBACK, port) is None:
+            problem = read_port_problem(LOOPBACK, port)
+            if problem is None:
                 return port
+            if problem.errno != errno.EADDRINUSE:
+                raise Conflict(f"no port can be had: {problem.strerror}")
         raise Conflict(f"no port from {_FIRST_INSTANCE_PORT} to {_LAST_INSTANCE_PORT} is free")

@@ -10,7 +10,7 @@ from typing import Self
 
 import aiohttp
 
-from local_runtime.manifests import Probe
+from local_runtime.manifests import Probe, ReadinessProbe
 
 #: As Knative probes until an instance is ready for the first time.
 STARTING_PERIOD_S = 0.05
@@ -31,7 +31,10 @@ class Probing:
         """
         self._probe = probe
         self._ask = ask
-        self._next_s = now_s + probe.initial_delay_s
+        is_eager = isinstance(probe, ReadinessProbe)
+        #: How often it is asked until it was well once.
+        self._starting_s = STARTING_PERIOD_S if is_eager else self._period_s()
+        self._next_s = now_s + max(probe.initial_delay_s, 0.0 if is_eager else self._starting_s)
         self._task: asyncio.Task[bool] | None = None
         self._successes = 0
         self._failures = 0
@@ -49,7 +52,7 @@ class Probing:
                 return
             self._note(is_well=self._task.result())
             self._task = None
-            self._next_s = now_s + (self._period_s() if self.has_passed else STARTING_PERIOD_S)
+            self._next_s = now_s + (self._period_s() if self.has_passed else self._starting_s)
         if now_s >= self._next_s:
             self._task = asyncio.ensure_future(self._ask_in_time())
 
@@ -90,12 +93,13 @@ class ProbeClient:
     async def ask(self, probe: Probe, address: tuple[str, int]) -> bool:
         """Ask by HTTP (well: 2xx or 3xx) or by connecting; never raises."""
         host, port = address
-        with contextlib.suppress(OSError, aiohttp.ClientError):
+        # ValueError: a header that cannot be sent.
+        with contextlib.suppress(OSError, aiohttp.ClientError, ValueError):
             if probe.http_get is None:
                 _, writer = await asyncio.open_connection(host, port)
                 writer.close()
                 return True
-            url = f"http://{host}:{port}{probe.http_get.path}"
+            url = f"http://{host}:{port}/{probe.http_get.path.removeprefix('/')}"
             headers = [(header.name, header.value) for header in probe.http_get.http_headers]
             async with self._session.get(url, headers=headers, allow_redirects=False) as answer:
                 return answer.status < 400  # noqa: PLR2004

@@ -83,6 +83,8 @@ class Revision:
         self._tail = LogTail(template.log_path)
         self._decide_at_s = 0.0
         self._stopping = False
+        #: Why an instance that is missing is not there.
+        self._problem = ""
 
     # As a member of a stage.
 
@@ -110,7 +112,7 @@ class Revision:
             pod.tick(now_s)
         self._drop_gone()
         self._check_start()
-        self.scaler.tick(now_s, is_watched=bool(self._pods))
+        self.scaler.demand.tick(now_s, is_watched=bool(self._pods))
         if self.was_ready and now_s >= self._decide_at_s:
             self._decide(now_s)
         self._reconcile(now_s)
@@ -143,7 +145,7 @@ class Revision:
     @property
     def is_healthy(self) -> bool:
         """Whether no instance is in trouble; without instances it is."""
-        return self.was_ready and not any(pod.is_in_trouble for pod in self._pods)
+        return self.was_ready and not self._problem and not any(pod.is_in_trouble for pod in self._pods)
 
     @property
     def restarts(self) -> int:
@@ -153,9 +155,6 @@ class Revision:
     def replace(self, now_s: float) -> None:
         """Make a new revision of the code as it is now; the old one serves until the new one is ready."""
         self._generation += 1
-        for pod in self._pods:
-            if pod.state is not State.READY:
-                pod.drain(now_s)
         self._around.journal.add(
             self.name, "replaced", f"{self._revision} takes over", before=self.desired, after=self.desired
         )
@@ -163,7 +162,7 @@ class Revision:
 
     def describe(self) -> dict[str, Any]:
         """Describe it for the admin port."""
-        scaling, load = self._service.scaling, self.scaler.load
+        scaling, demand = self._service.scaling, self.scaler.demand
         return {
             "name": self.name,
             "revision": self._revision,
@@ -175,9 +174,11 @@ class Revision:
             "queued": self.throttle.queued,
             "cold_starts": self.cold_starts,
             "panic": self.scaler.in_panic,
-            "concurrency": round(load.concurrency, 3),
-            "requests_per_s": float(load.requests),
-            "rows_per_s": float(load.rows),
+            "concurrency": round(demand.concurrency, 3),
+            "requests_per_s": round(demand.requests_per_s, 3),
+            "rows_per_s": round(demand.rows_per_s, 3),
+            "requests_total": demand.requests,
+            "rows_total": demand.rows,
             "restarts": self.restarts,
             "instances": [_describe_pod(pod) for pod in self._pods],
         }
@@ -193,7 +194,7 @@ class Revision:
         if self.desired or self._stopping or not self.was_ready:
             return
         now_s = time.monotonic()
-        self.scaler.note_arrival(now_s)
+        self.scaler.demand.note_arrival(now_s)
         self._decide(now_s)
         if self.desired:
             self.cold_starts += 1
@@ -218,14 +219,29 @@ class Revision:
         staying = [pod for pod in self._pods if pod.state not in {State.DRAINING, State.GONE}]
         current = [pod for pod in staying if pod.generation == self._generation]
         outdated = [pod for pod in staying if pod.generation != self._generation]
-        for _ in range(self.desired - len(current)):
-            self._add_pod(now_s)
+        self._add_pods(self.desired - len(current), now_s)
         surplus = pick_surplus(current, len(current) - self.desired)
         if sum(pod.state is State.READY for pod in current) >= self.desired:
             surplus += outdated
+        else:
+            # Started (again) it would run the code as it is now.
+            surplus += [pod for pod in outdated if pod.state in {State.STARTING, State.BACKOFF}]
         for pod in surplus:
             pod.drain(now_s)
         self._drop_gone()
+
+    def _add_pods(self, count: int, now_s: float) -> None:
+        problem = ""
+        try:
+            for _ in range(count):
+                self._add_pod(now_s)
+        except PipelineError as exc:
+            if not self.was_ready:
+                raise
+            problem = exc.message
+        if problem and problem != self._problem:
+            self._around.tell(self.name, f"cannot have another instance yet: {problem}")
+        self._problem = problem
 
     def _add_pod(self, now_s: float) -> None:
         self._made += 1
@@ -248,6 +264,7 @@ class Revision:
             self.throttle,
             partial(self._note, name),
             readiness=self._probe(container.readiness_probe, address),
+            startup=self._probe(container.startup_probe or container.liveness_probe, address),
             liveness=self._probe(container.liveness_probe, address),
         )
         self._pods.append(pod)

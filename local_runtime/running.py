@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 
 from shared import clock
+from shared.errors import PipelineError
 
 _LOCK = "lock"
 _FILE = "runtime.json"
@@ -36,10 +37,6 @@ class Running:
     urls: Mapping[str, str]
     #: The address of the admin port.
     admin: str
-    #: Where the queue source serves its metrics; None: nowhere.
-    metrics: str | None = None
-    #: The file of tokens that every request needs one of; None: none is asked for.
-    auth_tokens: str | None = None
 
 
 @contextlib.contextmanager
@@ -59,25 +56,10 @@ def signed(data_dir: Path, lock: int) -> Iterator[None]:
         (data_dir / _FILE).unlink(missing_ok=True)
 
 
-def announce(
-    data_dir: Path,
-    *,
-    host: str,
-    urls: Mapping[str, str],
-    admin: str,
-    metrics: str | None = None,
-    auth_tokens: Path | None = None,
-) -> Running:
+def announce(data_dir: Path, *, host: str, urls: Mapping[str, str], admin: str) -> Running:
     """Write down that this process is ready, and where; whoever reads meanwhile sees all of it or nothing."""
-    running = Running(
-        pid=os.getpid(),
-        started_at=datetime.fromtimestamp(clock.now_s(), UTC).isoformat(timespec="seconds"),
-        host=host,
-        urls=dict(urls),
-        admin=admin,
-        metrics=metrics,
-        auth_tokens=str(auth_tokens) if auth_tokens else None,
-    )
+    at = datetime.fromtimestamp(clock.now_s(), UTC).isoformat(timespec="seconds")
+    running = Running(pid=os.getpid(), started_at=at, host=host, urls=dict(urls), admin=admin)
     fresh = data_dir / f"{_FILE}.new"
     fresh.write_text(json.dumps(asdict(running), indent=2) + "\n")
     fresh.replace(data_dir / _FILE)
@@ -85,9 +67,15 @@ def announce(
 
 
 def is_alive(data_dir: Path) -> bool:
-    """Tell whether a runtime, or what it has left to be cleared away, holds the data directory's lock."""
+    """Tell whether a runtime, or what it has left to be cleared away, holds the data directory's lock.
+
+    Raises:
+        PipelineError: It may not be looked at.
+    """
     try:
         lock = os.open(data_dir / _LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except PermissionError as exc:
+        raise PipelineError(f"{data_dir} is somebody else's: {data_dir / _LOCK} cannot be read") from exc
     except OSError:
         return False
     try:
@@ -104,33 +92,36 @@ def find_pid(data_dir: Path) -> int | None:
     """Find the process of the runtime that holds the lock, ready or not; None where there is none.
 
     Also None while its guard clears away what a killed runtime has left: then the lock is held all the same.
+
+    Raises:
+        PipelineError: It is somebody else's.
     """
-    if not is_alive(data_dir):
-        return None
-    lock = data_dir / _LOCK
-    try:
-        pid = int(lock.read_text())
-    except (OSError, ValueError):
-        return None
-    return pid if _has_open(pid, lock) else None
-
-
-def read_running(data_dir: Path) -> Running | None:
-    """Read where the runtime on a data directory listens; None where none is ready."""
-    pid = find_pid(data_dir)
+    pid = _read_pid(data_dir)
     if pid is None:
         return None
     try:
+        opened = psutil.Process(pid).open_files()
+        return pid if any((data_dir / _LOCK).samefile(file.path) for file in opened) else None
+    except psutil.AccessDenied as exc:
+        raise PipelineError(f"the runtime on {data_dir} (process {pid}) is somebody else's") from exc
+    except (psutil.Error, OSError):
+        return None
+
+
+def read_running(data_dir: Path) -> Running | None:
+    """Read where the runtime on a data directory listens, whoever's it is; None where none is ready."""
+    try:
+        pid = _read_pid(data_dir)
         written = json.loads((data_dir / _FILE).read_text())
-        known = {f.name: written[f.name] for f in fields(Running) if f.name in written}
-        running = Running(**known)
-    except (OSError, ValueError, TypeError):
+        running = Running(**{field.name: written[field.name] for field in fields(Running)})
+    except (PipelineError, OSError, ValueError, TypeError, KeyError):
         return None
     return running if running.pid == pid else None
 
 
-def _has_open(pid: int, file: Path) -> bool:
-    """Tell whether a process has a file open; not so where it may not be asked, or is gone."""
-    with contextlib.suppress(psutil.Error, OSError):
-        return any(file.samefile(opened.path) for opened in psutil.Process(pid).open_files())
-    return False
+def _read_pid(data_dir: Path) -> int | None:
+    """Read who has signed the lock, where it is held."""
+    try:
+        return int((data_dir / _LOCK).read_text()) if is_alive(data_dir) else None
+    except (OSError, ValueError):
+        return None

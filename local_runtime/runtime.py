@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
 _LOCK_TIMEOUT_S = 1.0
 _POLL_S = 0.02
 _ENDPOINT_TIMEOUT_S = 3.0
-#: Ticks that are being posted are cut off with what they are posted to; this is for their threads.
-_POSTER_GRACE_S = 0.5
+#: Enough for the longest queues in front of three services.
+_MOST_FILES = 65_536
 
 #: Called when everything is ready, with the plan and a `tell` for any thread.
 OnReady = Callable[[Plan, Callable[[str, str], None]], None]
@@ -88,6 +89,7 @@ class Runtime:
         Raises:
             PipelineError: A process does not start, or the image cannot be built.
         """
+        allow_many_files()
         if self._containers is None:
             asyncio.run(self._run(on_ready))
             return
@@ -126,15 +128,15 @@ class Runtime:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._reload, pipeline, names, problem)
 
-        poster = Poster(tell_later, self._tokens)
         reloader = Reloader(REPOSITORY, pipeline.code(), changed) if self._options.reload else None
-        ticker = Ticker(plan.crons, poster.fire)
         supervisor = pipeline.build_supervisor(ready)
         supervisor.listen()
         if self._containers is not None:
             self._containers.on_change = partial(self._wake_later, loop, supervisor)
         admin = Admin(pipeline)
         await admin.start(LOOPBACK, self._options.admin_port)
+        poster = Poster(self._tell, self._tokens)
+        ticker = Ticker(plan.crons, poster.fire)
         try:
             if reloader is not None:
                 reloader.start()
@@ -144,7 +146,7 @@ class Runtime:
             if reloader is not None:
                 reloader.stop()
             await supervisor.shut_down()
-            await asyncio.to_thread(poster.join, _POSTER_GRACE_S)
+            await poster.close()
             await admin.stop()
 
     def _reload(self, pipeline: Pipeline, names: frozenset[str], problem: str) -> None:
@@ -165,6 +167,8 @@ class Runtime:
         def launch_process(spec: ChildSpec) -> Child:
             return Child(spec, guard)
 
+        if self._containers is not None:
+            self._containers.trust(guard)
         return Surroundings(
             launch=launch_process if self._containers is None else self._containers.make,
             launch_process=launch_process,
@@ -198,7 +202,7 @@ class Ticker:
     def begin(self, now_s: float) -> None:
         """Begin to wait, at a time in epoch seconds."""
         self._now_s = now_s
-        self._next_s = {cron.name: cron.next_tick_s(now_s) for cron in self._crons}
+        self._next_s = {cron.name: cron.schedule.next_tick_s(now_s) for cron in self._crons}
 
     def tick(self, now_s: float) -> None:
         """Fire every cron that is due."""
@@ -208,7 +212,16 @@ class Ticker:
         for cron in self._crons:
             if now_s >= self._next_s[cron.name]:
                 self._fire(cron)
-                self._next_s[cron.name] = cron.next_tick_s(now_s)
+                self._next_s[cron.name] = cron.schedule.next_tick_s(now_s)
+
+
+def allow_many_files() -> None:
+    """Have as many files open as this process may: each request that waits is a connection."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS says it allows what it does not
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (max(soft, _MOST_FILES if hard < 0 else min(hard, _MOST_FILES)), hard)
+        )
 
 
 def connect_containers(options: Options, tell: Tell) -> DockerBackend:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from local_runtime.activator.throttle import Load, Throttle
+from local_runtime.activator.throttle import Throttle
 from local_runtime.autoscaler import Autoscaler, AutoscalerSpec, panic_window_s, resolve_target
 from local_runtime.bounds import Bounds, Scale, decide_scale, first_scale
 from local_runtime.demand import Demand
@@ -15,42 +15,27 @@ class Scaler:
     def __init__(self, service: Service, throttle: Throttle, cluster: ClusterSettings, now_s: float) -> None:
         scaling = service.scaling
         self._bounds = build_bounds(service, cluster)
-        self._demand = Demand(
+        self.demand = Demand(
             throttle,
             scaling.metric,
             stable_s=scaling.window_s,
             panic_s=panic_window_s(scaling.window_s, scaling.panic_window_percent),
         )
         self._autoscaler = Autoscaler(build_spec(service, cluster), 0, now_s)
-        self._scale = first_scale(self._bounds, now_s)
-        #: What was asked in the last whole second.
-        self.load: Load = self._demand.last
-
-    @property
-    def scale(self) -> Scale:
-        """The last decision."""
-        return self._scale
+        #: The last decision.
+        self.scale: Scale = first_scale(self._bounds, now_s)
 
     @property
     def in_panic(self) -> bool:
         """Whether it scales up only."""
         return self._autoscaler.panic_since is not None
 
-    def note_arrival(self, now_s: float) -> None:
-        """Count a request in front of zero instances at once."""
-        self._demand.note_arrival(now_s)
-
-    def tick(self, now_s: float, *, is_watched: bool) -> None:
-        """Take note of what was asked, second by second."""
-        self._demand.tick(now_s, is_watched=is_watched)
-        self.load = self._demand.last
-
     def decide(self, now_s: float, ready: int) -> Scale:
         """Decide how many instances there shall be."""
-        stable, panic = self._demand.averages(now_s) or (None, None)
+        stable, panic = self.demand.averages(now_s) or (None, None)
         decision = self._autoscaler.scale(now_s, ready, stable, panic)
-        self._scale = decide_scale(self._bounds, self._scale, decision, ready_pods=ready, now_s=now_s)
-        return self._scale
+        self.scale = decide_scale(self._bounds, self.scale, decision, ready_pods=ready, now_s=now_s)
+        return self.scale
 
 
 def build_spec(service: Service, cluster: ClusterSettings) -> AutoscalerSpec:

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from local_runtime.instance import Process, decide_restart
 from local_runtime.log_tail import LogTail
-from shared.errors import PipelineError
+from shared.errors import BadConfig, PipelineError
 
 log = logging.getLogger(__name__)
 
@@ -98,9 +98,18 @@ class Supervised:
         return self.process.spec.grace_s
 
     def start(self, now_s: float) -> None:
-        """Start it, at a monotonic time."""
-        self.process.start()
+        """Start it, at a monotonic time.
+
+        Raises:
+            BadConfig: It cannot be, and never could.
+        """
         self._started_s, self._restart_at_s = now_s, None
+        try:
+            self.process.start()
+        except BadConfig as exc:
+            if not self.was_ready:
+                raise
+            self._start_later(exc.message, now_s)
 
     def tick(self, now_s: float) -> None:
         """See what became of it, and start it again when it is time."""
@@ -149,13 +158,17 @@ class Supervised:
     def _ended(self, now_s: float) -> None:
         how = self.process.describe_exit()
         self.process.clear()
+        self._start_later(f"ended ({how})", now_s)
+
+    def _start_later(self, why: str, now_s: float) -> None:
+        served_s = now_s - self._started_s if self.ready else 0.0
         self.ready = False
-        decision = decide_restart(ran_for_s=now_s - self._started_s, failures=self._failures)
+        decision = decide_restart(ran_for_s=served_s, failures=self._failures)
         self._failures = decision.failures
         self._restart_at_s = now_s + decision.delay_s
         if not self.was_ready and self._failures >= MOST_TRIES:
             raise PipelineError(describe_failure(self.name, self.tail))
-        self._tell(self.name, f"ended ({how}), starting it again in {decision.delay_s:g} s")
+        self._tell(self.name, f"{why}, starting it again in {decision.delay_s:g} s")
 
 
 class Supervisor:
@@ -173,6 +186,9 @@ class Supervisor:
         self._started = 0
         self._announced = False
         self._stopping = False
+        self._ending = False
+        #: What went wrong in a member's last turn.
+        self._problems: dict[Member, str] = {}
         self._wake = asyncio.Event()
 
     @property
@@ -213,9 +229,7 @@ class Supervisor:
 
     def tick(self, now_s: float) -> None:
         """Look after every process, and begin the next stage when the last one is ready."""
-        current = self._running()
-        for member in current:
-            member.tick(now_s)
+        current = self._look_after(now_s)
         if all(member.was_ready for member in current):
             if self._started < len(self._stages):
                 for member in self._stages[self._started]:
@@ -231,15 +245,35 @@ class Supervisor:
         A stage has the longest grace time of its members, then it is killed.
         """
         self._stopping = False
-        for stage in reversed(self._stages[: self._started]):
+        self._ending = True
+        while self._started:
+            self._started -= 1
+            stage = self._stages[self._started]
             log.info("stopping %s", ", ".join(m.name for m in stage), extra={"action": "stopping"})
             for member in stage:
                 member.terminate()
             deadline = time.monotonic() + max((m.grace_s for m in stage), default=0.0)
             while not self._stopping and time.monotonic() < deadline and any(m.is_running() for m in stage):
                 await self._pause(STARTING_PAUSE_S)
+                # An instance that requests wait for is to become ready all the same.
+                self._look_after(time.monotonic())
             for member in stage:
                 member.clear()
+
+    def _look_after(self, now_s: float) -> list[Member]:
+        """Give every member its turn; once all were ready, trouble with one of them ends no other."""
+        current = self._running()
+        for member in current:
+            try:
+                member.tick(now_s)
+                self._problems.pop(member, None)
+            except Exception as exc:
+                if not (self._announced or self._ending):
+                    raise
+                if self._problems.get(member) != repr(exc):
+                    self._problems[member] = repr(exc)
+                    log.exception("%s cannot be looked after", member.name, extra={"action": "tick-failed"})
+        return current
 
     def _running(self) -> list[Member]:
         return [member for stage in self._stages[: self._started] for member in stage]

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import random
-import threading
-import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import urllib3
+import aiohttp
 
 from local_runtime.cron import Schedule, parse_schedule
 from local_runtime.manifests import PingSource
 from shared import clock
-from shared.cloudevents import build_extension_headers, format_time
+from shared.cloudevents import build_event_headers, build_extension_headers
 from shared.errors import BadConfig
 from shared.tokens import ROLES_OF_SOURCES, TokenFile
 
+EVENT_TYPE = "dev.knative.sources.ping"
 #: Waits before the second to the sixth attempt; then the tick is lost.
 RETRY_DELAYS_S = (0.1, 0.2, 0.4, 0.8, 1.6)
 RETRIED_STATUSES = frozenset({404, 413, 425, 429, 502, 503, 504})
 #: Sources that fire at the same second do not all post at once.
 LONGEST_JITTER_S = 0.5
-#: Ticks may overlap, but a function that hangs must not be given a thread for each, for ever.
+#: Ticks may overlap, but a function that hangs must not be given any number of them.
 MOST_UNDER_WAY = 100
 #: How much longer than the function may take its answer is waited for: "it took too long" is an answer too.
 _ANSWER_MARGIN_S = 5.0
@@ -36,15 +37,13 @@ class Cron:
     name: str
     schedule: Schedule
     url: str
-    #: The headers every event carries.
+    #: What its events say they are from.
+    source: str
+    #: Headers every event carries besides.
     headers: dict[str, str]
     body: bytes
     #: How long one attempt may take, as long as the function that is called may.
     timeout_s: float
-
-    def next_tick_s(self, after_s: float) -> float:
-        """Return the first tick strictly after a time, both in epoch seconds; infinity if there is none."""
-        return self.schedule.next_tick_s(after_s)
 
 
 def parse_cron(source: PingSource, url: str, *, timeout_s: float) -> Cron:
@@ -62,12 +61,10 @@ def parse_cron(source: PingSource, url: str, *, timeout_s: float) -> Cron:
             name=name,
             schedule=parse_schedule(spec.schedule, timezone),
             url=url,
+            source=f"/apis/v1/namespaces/{source.metadata.namespace}/pingsources/{name}",
             headers={
                 # An event without data has no type of it.
                 **({"content-type": spec.content_type} if body and spec.content_type else {}),
-                "ce-specversion": "1.0",
-                "ce-type": "dev.knative.sources.ping",
-                "ce-source": f"/apis/v1/namespaces/{source.metadata.namespace}/pingsources/{name}",
                 **build_extension_headers(spec.ce_overrides.extensions),
             },
             body=body,
@@ -90,88 +87,73 @@ def decide_retry_s(attempt: int, status: int | None) -> float | None:
 
 
 class Poster:
-    """Posts events, each in a thread of its own: a slow function holds up neither the loop nor a tick.
+    """Posts events; made, used and closed in a loop. Ticks may overlap.
 
-    When a tick is due is for its user to know, for whom nothing here blocks but `join`:
-
-        next_s = cron.next_tick_s(clock.now_s())    # once, when the functions can be reached
-        if clock.now_s() >= next_s:                 # some times a second: the clock may be put
-            poster.fire(cron)
-            next_s = cron.next_tick_s(clock.now_s())    # from now: what was missed is not caught up
-        poster.stop()                               # before the functions are stopped
-        await asyncio.to_thread(poster.join, 1.0)   # after it: answers have come, or never will
+    `fire` when a tick is due, `stop` before the functions are stopped, and `close` after it: answers have
+    come, or never will.
     """
 
     def __init__(self, report: Callable[[str, str], None], tokens: TokenFile | None = None) -> None:
         """Make a poster.
 
         Args:
-            report: Told (name, sentence) of a tick that was lost; called from any thread.
+            report: Told (name, sentence) of a tick that was lost.
             tokens: Where the token is from that events carry; None: they carry none.
         """
         self._report = report
         self._tokens = tokens
-        self._stopping = threading.Event()
-        self._http = urllib3.PoolManager(retries=False, maxsize=4)
-        #: Of the ticks under way; touched by the thread that fires only.
-        self._threads: list[threading.Thread] = []
+        self._stopping = False
+        # An event without data has no type, which aiohttp would guess.
+        self._http = aiohttp.ClientSession(skip_auto_headers=["Content-Type"])
+        self._under_way: set[asyncio.Task[None]] = set()
 
     def fire(self, cron: Cron) -> None:
-        """Post one event and return at once; ticks may overlap. For one thread."""
-        self._threads = [t for t in self._threads if t.is_alive()]
-        if self._stopping.is_set():
+        """Post one event and return at once."""
+        if self._stopping:
             return
-        if len(self._threads) >= MOST_UNDER_WAY:
+        if len(self._under_way) >= MOST_UNDER_WAY:
             self._report(cron.name, f"tick lost: {MOST_UNDER_WAY} before it have not been answered yet")
             return
-        # A daemon: a function that never answers must not keep the process from ending.
-        thread = threading.Thread(target=self._post, args=(cron,), name=f"cron-{cron.name}", daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        task = asyncio.get_running_loop().create_task(self._post(cron))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
 
     def stop(self) -> None:
         """Make no further attempt; requests under way are left to the functions, which finish them."""
-        self._stopping.set()
+        self._stopping = True
 
-    def join(self, timeout_s: float) -> bool:
-        """Wait for the requests under way, once stopped; whether all have ended. Not in a loop's thread."""
-        deadline = time.monotonic() + timeout_s
-        for thread in self._threads:
-            thread.join(max(deadline - time.monotonic(), 0))
-        self._http.clear()
-        return not any(t.is_alive() for t in self._threads)
+    async def close(self) -> None:
+        """Break off what is still under way."""
+        for task in self._under_way:
+            task.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+        await self._http.close()
 
-    def _post(self, cron: Cron) -> None:
-        headers = {**cron.headers, "ce-id": str(uuid.uuid4())}
-        if self._stopping.wait(random.uniform(0, LONGEST_JITTER_S)):
-            return
-        headers["ce-time"] = format_time(clock.now_s())
-        attempt, delay_s, outcome = 0, 0.0, ""
-        while not self._stopping.wait(delay_s):
-            attempt += 1
-            status, outcome = self._attempt(cron, headers)
+    async def _post(self, cron: Cron) -> None:
+        await asyncio.sleep(random.uniform(0, LONGEST_JITTER_S))
+        event = build_event_headers(EVENT_TYPE, cron.source, str(uuid.uuid4()), clock.now_s())
+        for attempt in itertools.count(1):
+            if self._stopping:
+                return
+            status, outcome = await self._attempt(cron, {**cron.headers, **event})
             if status is not None and status < 300:  # noqa: PLR2004
                 return
-            wanted_s = decide_retry_s(attempt, status)
-            if wanted_s is None:
+            delay_s = decide_retry_s(attempt, status)
+            if delay_s is None:
                 break
-            delay_s = wanted_s
-        if not self._stopping.is_set():
+            await asyncio.sleep(delay_s)
+        if not self._stopping:
             self._report(cron.name, f"tick lost after {attempt} attempt{'s' * (attempt > 1)}: {outcome}")
 
-    def _attempt(self, cron: Cron, headers: dict[str, str]) -> tuple[int | None, str]:
+    async def _attempt(self, cron: Cron, headers: dict[str, str]) -> tuple[int | None, str]:
+        timeout = aiohttp.ClientTimeout(sock_connect=5.0, sock_read=cron.timeout_s + _ANSWER_MARGIN_S)
         try:
             own = {} if self._tokens is None else self._tokens.headers(*ROLES_OF_SOURCES)
-            answer = self._http.request(
-                "POST",
-                cron.url,
-                body=cron.body,
-                headers={**headers, **own},
-                timeout=urllib3.Timeout(connect=5.0, read=cron.timeout_s + _ANSWER_MARGIN_S),
-                redirect=False,
-            )
-        except BadConfig as exc:
+            async with self._http.post(
+                cron.url, data=cron.body, headers={**headers, **own}, timeout=timeout, allow_redirects=False
+            ) as answer:
+                return answer.status, f"{cron.url} answered {answer.status}"
+        except BadConfig as exc:  # there is no token any more
             return None, exc.message
-        except urllib3.exceptions.HTTPError as exc:
+        except (aiohttp.ClientError, TimeoutError) as exc:
             return None, f"{cron.url} cannot be reached ({type(exc).__name__})"
-        return answer.status, f"{cron.url} answered {answer.status}"

@@ -63,9 +63,14 @@ _BY_STATUS: dict[int, type[PipelineError]] = {
     415: UnsupportedMedia,
     422: NothingAccepted,
     429: TooManyRequests,
+    502: Transient,
     503: Transient,
+    504: Transient,
     507: NoSpace,
 }
+
+#: What whoever stands before a function answers in its place, in a word: it may answer again soon.
+_FROM_A_GATEWAY = frozenset({502, 503, 504})
 
 Json = dict[str, Any]
 
@@ -246,6 +251,9 @@ class Client:
             answer = json.loads(body)
         except ValueError:
             answer = None
+        if not isinstance(answer, dict) and status in _FROM_A_GATEWAY:
+            said = body[:200].decode(errors="replace").strip()
+            raise Transient(f"{self.url} answered {status}: {said or 'nothing more'}")
         if not isinstance(answer, dict):
             raise PipelineError(f"{self.url} answered {status} and no JSON: is it a gpu-telemetry function?")
         if status < 300:  # noqa: PLR2004

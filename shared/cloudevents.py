@@ -31,7 +31,7 @@ def build_extension_headers(extensions: Mapping[str, str]) -> dict[str, str]:
     return headers
 
 
-def format_time(epoch_s: float) -> str:
-    """Write a time as an event carries it, in UTC."""
-    at = datetime.fromtimestamp(epoch_s, UTC)
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def build_event_headers(kind: str, source: str, id_: str, at_s: float) -> dict[str, str]:
+    """Build the headers that every event has; its time is in epoch seconds."""
+    at = datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return {"ce-specversion": "1.0", "ce-type": kind, "ce-source": source, "ce-id": id_, "ce-time": at}

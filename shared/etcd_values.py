@@ -1,13 +1,15 @@
-"""The values that calls of etcd take and give: conditions, operations, answers. No I/O, nothing of grpc."""
+"""The values that calls of etcd take and give: conditions, operations, answers. No I/O, nothing of grpc.
+
+Named tuples, but for one that has a `count`: a dataclass takes ten times as long to define (docs/adr/0017).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class KeyValue:
+class KeyValue(NamedTuple):
     """One key as etcd holds it."""
 
     key: str
@@ -16,8 +18,7 @@ class KeyValue:
     mod_revision: int
 
 
-@dataclass(frozen=True, slots=True)
-class Compare:
+class Compare(NamedTuple):
     """A condition of a transaction: a number that etcd keeps of a key, against a value."""
 
     key: str
@@ -31,8 +32,7 @@ def absent(key: str) -> Compare:
     return Compare(key, "create", "=", 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
+class Put(NamedTuple):
     """Put a key, bound to a lease or to none."""
 
     key: str
@@ -40,15 +40,13 @@ class Put:
     lease: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(NamedTuple):
     """Delete one exact key."""
 
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Get:
+class Get(NamedTuple):
     """Read one key, or all in [key, end)."""
 
     key: str
@@ -67,8 +65,7 @@ class RangeAnswer:
     revision: int
 
 
-@dataclass(frozen=True, slots=True)
-class TxnAnswer:
+class TxnAnswer(NamedTuple):
     """What a transaction did: whether its conditions held, at which revision, and its reads in order."""
 
     succeeded: bool
@@ -76,8 +73,7 @@ class TxnAnswer:
     reads: tuple[RangeAnswer, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class WatchEvent:
+class WatchEvent(NamedTuple):
     """One change of a watched key."""
 
     key: str
@@ -94,8 +90,7 @@ def prefix_end(prefix: str) -> str:
     return prefix[:-1] + chr(ord(prefix[-1]) + 1)
 
 
-@dataclass(frozen=True, slots=True)
-class MemberStatus:
+class MemberStatus(NamedTuple):
     """What one etcd member says of itself."""
 
     version: str

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class ExpectedGpus:
+class ExpectedGpus(NamedTuple):
     """How many GPUs hosts should have: some by name, the others as `default` says, if it does."""
 
     default: int | None

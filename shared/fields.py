@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 _INF = float("inf")
 
@@ -25,8 +26,7 @@ class Field:
     description: str
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """How a name in a file maps to a field: multiply what the file says by `factor`."""
 
     field: Field

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 from shared.clock import MAX_TIME_MS
 from shared.errors import Corrupt
@@ -92,8 +92,11 @@ def is_message_id(text: object) -> bool:
 
 def is_day(text: object) -> bool:
     """Tell whether a value is an ingestion day, YYYYMMDD."""
+    # Not by strptime, which imports locales and calendars first.
+    if not (isinstance(text, str) and len(text) == len("YYYYMMDD") and text.isascii() and text.isdigit()):
+        return False
     try:
-        return datetime.strptime(str(text), "%Y%m%d").strftime("%Y%m%d") == text  # noqa: DTZ007
+        return bool(date.fromisoformat(text))
     except ValueError:
         return False
 

@@ -64,12 +64,13 @@ class Admin:
             for i in range(7)
         ]  # fmt: skip
         self.looks = 0
+        self.metrics = None
         self.url = ""
 
     def answer(self, path):
         if path == "/services":
             self.looks += 1
-            return {"services": self.services, "processes": self.processes}
+            return {"services": self.services, "processes": self.processes, "metrics": self.metrics}
         return {"events": self.events} if path == "/events" else None
 
 

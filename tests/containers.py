@@ -49,9 +49,8 @@ def _find_image():
 
 def start_backend(data_dir, **how):
     told = []
-    backend = DockerBackend(
-        data_dir, lambda _name, text: told.append(text), sources=REPOSITORY, base_image=BASE_IMAGE, **how
-    )
+    given = {"sources": REPOSITORY, "base_image": BASE_IMAGE, **how}
+    backend = DockerBackend(data_dir, lambda _name, text: told.append(text), **given)
     backend.told = told
     try:
         backend.prepare()
@@ -66,3 +65,8 @@ def list_containers(data_dir):
     with contextlib.closing(connect()) as api:
         label = f"gpu-telemetry.data-dir={data_dir}"
         return [each["Id"] for each in api.containers(all=True, filters={"label": label})]
+
+
+def read_state(container):
+    with contextlib.closing(connect()) as api:
+        return api.inspect_container(container)["State"]

@@ -50,6 +50,10 @@ class Terminal:
     def text(self):
         return _CONTROL.sub("", self.raw)
 
+    @property
+    def modes(self):
+        return termios.tcgetattr(self._controller)
+
     def press(self, keys):
         os.write(self._controller, keys.encode())
 

@@ -10,7 +10,7 @@ from functools import cache
 import functions_framework
 from flask import Request, Response
 
-from functions.collect import dead
+import shared.boot  # noqa: F401  (before all others)
 from functions.collect.drain import Drain
 from functions.collect.events import MESSAGES_TYPE, Event, decide_earliest_day, parse_messages, read_event
 from functions.collect.housekeeping import Housekeeping
@@ -23,7 +23,6 @@ from shared.http import Counts, EtcdHolder, Route, Service, data_response, repor
 from shared.http.metrics import metrics_route
 from shared.keys import Keys
 from shared.queue import Queue
-from shared.queue.dead import DeadLetters
 from shared.queue.gate import Gauge
 from shared.store.read import Store
 
@@ -118,6 +117,14 @@ def _by_hand(request: Request, _wanted: Parameters) -> Response:
     return report_response({**asdict(done), "depth": _queue().depth_now()}, done.rows)
 
 
+def _build_further() -> list[Route]:
+    """Build what a start from zero for an event does not wait for."""
+    from functions.collect import dead  # noqa: PLC0415
+    from shared.queue.dead import DeadLetters  # noqa: PLC0415
+
+    return dead.build_routes(lambda: DeadLetters(_etcd(), _keys))
+
+
 _service = Service(
     "collect",
     [
@@ -125,12 +132,12 @@ _service = Service(
         Route(api.COLLECT, _by_hand),
         Route(api.SHOW_RETENTION, lambda _request, _wanted: data_response(_housekeeping().survey())),
         Route(api.SWEEP, lambda _request, _wanted: data_response(_housekeeping().sweep())),
-        *dead.build_routes(lambda: DeadLetters(_etcd(), _keys)),
         metrics_route("collect", _counts.snapshot),
     ],
     _etcd,
     _config,
     _counts,
+    build_further=_build_further,
 )
 
 

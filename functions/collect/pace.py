@@ -16,11 +16,6 @@ BACKOFF_S = (0.1, 1.0)
 MOST_RETRY_AFTER_S = 60.0
 
 
-def decide_in_flight(depth: int, most: int) -> int:
-    """Decide how many requests at a time a depth deserves: one per MESSAGES_PER_REQUEST, at most `most`."""
-    return max(1, min(most, -(-depth // MESSAGES_PER_REQUEST)))
-
-
 class Pace:
     """Slows down when collect fails, and finds back when it answers; for one thread.
 
@@ -42,7 +37,8 @@ class Pace:
             depth: Messages that wait.
             slow: Requests under way for longer than SLOW_S.
         """
-        return min(decide_in_flight(depth, self._most) + slow, MAX_IN_FLIGHT)
+        deserved = max(1, min(self._most, -(-depth // MESSAGES_PER_REQUEST)))
+        return min(deserved + slow, MAX_IN_FLIGHT)
 
     def succeeded(self) -> bool:
         """Note an answer that was good; whether it is the first since a failure."""

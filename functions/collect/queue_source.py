@@ -17,20 +17,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from functions.collect.dealer import WINDOW, Dealer
 from functions.collect.metrics import Dealings, PipelineMetrics, serve_metrics
 from functions.collect.pace import MAX_IN_FLIGHT, SLOW_S, Pace
-from functions.collect.sink import Outcome, Sink
-from shared.config import Settings, read_variable
+from functions.collect.sink import Outcome, Sink, read_sink
+from shared.config import read_variable
 from shared.errors import BadConfig, Transient
 from shared.etcd import Compacted, Etcd, Watch
 from shared.http import start
 from shared.keys import Keys
 from shared.queue import Queue, ReadyMessage, parse_bell
 from shared.queue.gate import Gauge
-from shared.tokens import ROLES_OF_SOURCES, TokenFile
 
 log = logging.getLogger(__name__)
 
@@ -233,7 +231,7 @@ def main() -> None:
     """Run the queue source until SIGTERM or SIGINT."""
     config = start("queue-source")
     try:
-        sink = read_sink(config)
+        sink = read_sink(config, MAX_IN_FLIGHT)
     except BadConfig as exc:
         sys.exit(f"gpu-telemetry queue-source: {exc.message}")
     etcd = Etcd(config.endpoints())
@@ -247,28 +245,6 @@ def main() -> None:
         signal.signal(signal_, lambda *_: source.stop())
     log.info("dealing to %s", read_variable("K_SINK"), extra={"action": "started"})
     source.run()
-
-
-def read_sink(config: Settings) -> Sink:
-    """Make the sink that the environment describes.
-
-    Raises:
-        BadConfig: It cannot be used; names the variable.
-    """
-    url = read_variable("K_SINK")
-    if not url:
-        raise BadConfig("K_SINK is not set: it is the address of the collect function")
-    tokens = None
-    if config.auth_tokens:
-        tokens = TokenFile(Path(config.auth_tokens))
-        tokens.first(*ROLES_OF_SOURCES)
-    return Sink.parse(
-        url,
-        read_variable("K_CE_OVERRIDES"),
-        read_variable("K_CA_CERTS"),
-        tokens=tokens,
-        connections=MAX_IN_FLIGHT,
-    )
 
 
 if __name__ == "__main__":

@@ -7,18 +7,20 @@ authorities that an https sink may be vouched for by, besides those of the syste
 from __future__ import annotations
 
 import json
+import re
 import ssl
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from pathlib import Path
 
 import orjson
 import urllib3
 
 from functions.collect.events import MESSAGES_TYPE, build_messages
 from shared import clock
-from shared.cloudevents import build_extension_headers, format_time
+from shared.cloudevents import build_event_headers, build_extension_headers
+from shared.config import Settings, read_variable
 from shared.errors import BadConfig
 from shared.queue import ReadyMessage
 from shared.tokens import ROLES_OF_SOURCES, TokenFile
@@ -28,7 +30,6 @@ from shared.tokens import ROLES_OF_SOURCES, TokenFile
 #: timeoutSeconds are over.
 REQUEST_TIMEOUT_S = 60.0
 _CONNECT_TIMEOUT_S = 2.0
-_OK = range(200, 300)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,11 +68,7 @@ class Sink:
         Raises:
             BadConfig: One of these cannot be used; names the variable.
         """
-        try:
-            parsed = urllib3.util.parse_url(url)
-        except urllib3.exceptions.LocationParseError:
-            parsed = urllib3.util.parse_url("")
-        if parsed.scheme not in {"http", "https"} or not parsed.host:
+        if re.match(r"https?://[^/?#]", url) is None:
             raise BadConfig(f"K_SINK={url!r}: expected the address of collect, such as http://127.0.0.1:8082")
         try:
             self._extensions = build_extension_headers(extensions or {})
@@ -84,23 +81,6 @@ class Sink:
             maxsize=connections, retries=False, ssl_context=_build_ssl_context(ca_certs) if ca_certs else None
         )
 
-    @classmethod
-    def parse(
-        cls, url: str, overrides: str, ca_certs: str, *, tokens: TokenFile | None, connections: int
-    ) -> Self:
-        """Make a sink of K_SINK, K_CE_OVERRIDES and K_CA_CERTS.
-
-        Raises:
-            BadConfig: One of these cannot be used; names the variable.
-        """
-        return cls(
-            url,
-            extensions=parse_overrides(overrides),
-            ca_certs=ca_certs,
-            tokens=tokens,
-            connections=connections,
-        )
-
     def post(self, messages: Sequence[ReadyMessage]) -> Outcome:
         """Tell collect to take these messages, and wait for its answer."""
         try:
@@ -109,11 +89,7 @@ class Sink:
                 self._url,
                 body=orjson.dumps(build_messages(messages)),
                 headers={
-                    "ce-specversion": "1.0",
-                    "ce-id": build_event_id(messages),
-                    "ce-type": MESSAGES_TYPE,
-                    "ce-source": "/queue",
-                    "ce-time": format_time(clock.now_s()),
+                    **build_event_headers(MESSAGES_TYPE, "/queue", build_event_id(messages), clock.now_s()),
                     "content-type": "application/json",
                     **self._extensions,
                     **({} if self._tokens is None else self._tokens.headers(*ROLES_OF_SOURCES)),
@@ -126,12 +102,32 @@ class Sink:
             return Outcome(failure=f"collect did not answer within {self._timeout.read_timeout:g} s")
         except urllib3.exceptions.HTTPError as exc:
             return Outcome(failure=f"collect cannot be reached: {type(exc).__name__}")
-        if answer.status in _OK:
+        if 200 <= answer.status < 300:  # noqa: PLR2004
             return Outcome()
-        return Outcome(
-            failure=f"collect answered {answer.status}",
-            retry_after_s=_parse_retry_after_s(answer.headers.get("retry-after", "")),
-        )
+        pause_s = _parse_retry_after_s(answer.headers.get("retry-after", ""))
+        return Outcome(failure=f"collect answered {answer.status}", retry_after_s=pause_s)
+
+
+def read_sink(config: Settings, connections: int) -> Sink:
+    """Make the sink that the environment describes.
+
+    Raises:
+        BadConfig: It cannot be used; names the variable.
+    """
+    url = read_variable("K_SINK")
+    if not url:
+        raise BadConfig("K_SINK is not set: it is the address of the collect function")
+    tokens = None
+    if config.auth_tokens:
+        tokens = TokenFile(Path(config.auth_tokens))
+        tokens.first(*ROLES_OF_SOURCES)
+    return Sink(
+        url,
+        extensions=_parse_overrides(read_variable("K_CE_OVERRIDES")),
+        ca_certs=read_variable("K_CA_CERTS"),
+        tokens=tokens,
+        connections=connections,
+    )
 
 
 def build_event_id(messages: Sequence[ReadyMessage]) -> str:
@@ -139,16 +135,10 @@ def build_event_id(messages: Sequence[ReadyMessage]) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_OID, " ".join(f"{m.id}@{m.revision}" for m in messages)))
 
 
-def parse_overrides(text: str) -> dict[str, str]:
-    """Read the extensions of K_CE_OVERRIDES, `{"extensions": {"name": "value"}}`; empty: none.
-
-    Raises:
-        BadConfig: It is not such JSON.
-    """
-    if not text:
-        return {}
+def _parse_overrides(text: str) -> dict[str, str]:
+    """Read the extensions of K_CE_OVERRIDES, `{"extensions": {"name": "value"}}`; empty: none."""
     try:
-        overrides = json.loads(text)
+        overrides = json.loads(text or "{}")
     except ValueError as exc:
         raise BadConfig(f"K_CE_OVERRIDES is not JSON: {exc}") from exc
     extensions = overrides.get("extensions") or {} if isinstance(overrides, dict) else None

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass
 from hashlib import blake2b
+from typing import NamedTuple
 
 from flask import Request, Response
 
@@ -26,8 +26,7 @@ MOST_BYTES = 1024 * 1024
 _FORM = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(NamedTuple):
     """The body of an answer, and what its headers say of it."""
 
     body: bytes

@@ -10,9 +10,8 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Hashable
-from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -26,8 +25,7 @@ _MOST_CHARACTERS = 2048
 _MOST_MS = 2**62
 
 
-@dataclass(frozen=True, slots=True)
-class Cursor:
+class Cursor(NamedTuple):
     """Where a page ended, and what of its question went by the clock."""
 
     after: Place

@@ -6,8 +6,8 @@ import base64
 import binascii
 from bisect import bisect_right
 from collections.abc import Hashable
-from dataclasses import dataclass
 from hashlib import blake2b
+from typing import NamedTuple
 
 import orjson
 import pyarrow as pa
@@ -22,8 +22,7 @@ _MOST_CHARACTERS = 8192
 _MOST_DIGITS = 9
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(NamedTuple):
     """Some GPUs in order, and the cursor to go on from; None where that were all."""
 
     gpus: pa.Table

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,8 +12,7 @@ from functions.query.render import format_times
 from shared.records import FIRST_MS, LAST_MS, STATUS, chunk
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(NamedTuple):
     """The GPUs that share a label."""
 
     name: str

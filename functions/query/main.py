@@ -5,31 +5,27 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import cache
+from typing import TYPE_CHECKING
 
 import functions_framework
 from flask import Request, Response
 
+import shared.boot  # noqa: F401  (before all others)
 from functions.query.columns import stored_columns
-from functions.query.export import Export
-from functions.query.fleet.routes import Fleet
 from functions.query.gpus import GpuRoutes
-from functions.query.graph.door import GraphDoor
 from functions.query.inventory import Inventory
 from functions.query.live.door import Live
-from functions.query.metrics import GpuMetrics
 from functions.query.paging import read_limits
-from functions.query.stored import StoredRoutes
-from functions.query.swagger import Swagger
 from functions.query.telemetry import Telemetry
 from shared import clock
 from shared.api.live import LIVE
-from shared.http import Counts, EtcdHolder, Service, start
-from shared.http.metrics import render_own
+from shared.http import Counts, EtcdHolder, Route, Service, start
 from shared.keys import Keys
-from shared.queue import Queue
 from shared.store.gpus import Gpus
-from shared.store.news import News
 from shared.store.read import Store
+
+if TYPE_CHECKING:
+    from shared.store.news import News
 
 _config = start("query")
 _etcd = EtcdHolder(_config)
@@ -49,29 +45,40 @@ def _gpus() -> Gpus:
 
 @cache
 def _news() -> News:
+    from shared.store.news import News  # noqa: PLC0415  (only for sockets)
+
     return News(_etcd(), _keys, _store())
 
 
 _limits = read_limits(_config)
 _inventory = Inventory(_gpus, clock.now_ms, _config.stale_after)
-_parts = (
-    GpuRoutes(_inventory),
-    Telemetry(_store, _inventory, _limits, time.monotonic),
-    StoredRoutes(_inventory),
-    Fleet(_store, _inventory, _limits, clock.now_ms, _config.stale_after, _config.expected()),
-    Export(_store, _gpus, lambda: Queue(_etcd(), _keys), clock.now_ms),
-    GpuMetrics(_gpus, clock.now_ms, _config.stale_after, lambda: render_own("query", _counts.snapshot())),
-    Swagger(),
-)
+_questions = [
+    *GpuRoutes(_inventory).routes(),
+    *Telemetry(_store, _inventory, _limits, time.monotonic).routes(),
+]
+
+
+def _build_further() -> list[Route]:
+    from functions.query.further import build_routes  # noqa: PLC0415  (20 ms, and seldom the first question)
+
+    return build_routes(
+        _config,
+        _inventory,
+        _limits,
+        _store,
+        _gpus,
+        etcd=_etcd,
+        keys=_keys,
+        counts=_counts,
+        questions=_questions,
+    )
 
 
 def _upgrade(request: Request, serve: Callable[[], Response]) -> Response:
     return _service.upgrade(request, LIVE, serve)
 
 
-_routes = [route for part in _parts for route in part.routes()]
-if _config.enable_graphql:
-    _routes += GraphDoor(_routes[:]).routes()
+_routes = _questions
 if _config.enable_websocket:
     _live = Live(
         _news,
@@ -80,8 +87,8 @@ if _config.enable_websocket:
         threads=_config.threads,
         timeout_s=_config.websocket_timeout,
     )
-    _routes += _live.routes()
-_service: Service = Service("query", _routes, _etcd, _config, _counts)
+    _routes = [*_questions, *_live.routes()]
+_service: Service = Service("query", _routes, _etcd, _config, _counts, build_further=_build_further)
 
 
 @functions_framework.http

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -52,8 +53,7 @@ class Window:
         return replace(self, start_ms=ms + 1 if self.start_ms is None else max(ms + 1, self.start_ms))
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """A place in the order of records: just behind one of a GPU at a time, epoch ms, there or not."""
 
     uuid: str

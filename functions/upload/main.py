@@ -13,10 +13,9 @@ from typing import Any
 import functions_framework
 from flask import Request, Response
 
+import shared.boot  # noqa: F401  (before all others)
 from functions.upload.body import Body
-from functions.upload.imports import Imports
 from functions.upload.pipeline import Pipeline
-from functions.upload.uploads import Uploads
 from shared import clock
 from shared.api import upload as api
 from shared.api.endpoint import Parameters
@@ -123,7 +122,7 @@ def _post_csv(request: Request, wanted: api.UploadFile) -> Response:
 
 def _read_state() -> dict[str, Any]:
     queue = asdict(Queue(_etcd(), _keys).depth(clock.now_ms()))
-    member = asdict(_etcd().status())
+    member = _etcd().status()._asdict()
     memory_bytes = read_metrics(_config.endpoints(), [MEMORY]).get(MEMORY)
     etcd = {
         "endpoints": _config.endpoints(),
@@ -147,18 +146,25 @@ def _status(_request: Request, _wanted: Parameters) -> Response:
     })  # fmt: skip
 
 
+def _build_further() -> list[Route]:
+    """Build what a start from zero for an upload does not wait for."""
+    from functions.upload.imports import Imports  # noqa: PLC0415
+    from functions.upload.uploads import Uploads  # noqa: PLC0415
+
+    return [*Uploads(_etcd, _keys).routes(), *Imports(_etcd, _keys, _config, _gate).routes()]
+
+
 _service = Service(
     "upload",
     [
         Route(api.UPLOAD_CSV, _post_csv),
         Route(api.STATUS, _status),
-        *Uploads(_etcd, _keys).routes(),
-        *Imports(_etcd, _keys, _config, _gate).routes(),
         metrics_route("upload", _counts.snapshot),
     ],
     _etcd,
     _config,
     _counts,
+    build_further=_build_further,
 )
 
 

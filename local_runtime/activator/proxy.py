@@ -9,7 +9,7 @@ from aiohttp.http import RawResponseMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web import RequestPayloadError
 
-from local_runtime.activator.client import Client, ClientLeft
+from local_runtime.activator.client import Client
 from local_runtime.activator.deadline import Deadline, Timeouts
 from local_runtime.activator.headers import Header, build_request_head, find_header, list_passing
 from local_runtime.activator.pool import Pool
@@ -53,6 +53,8 @@ class Exchange:
         self._deadline = Deadline(timeouts)
         self._is_waiting = True
         self._is_body_broken = False
+        #: Whether the answer was read to its end: what comes afterwards on the connection is another one's.
+        self._is_over = False
         self._sending: asyncio.Task[None] | None = None
         # Without a body, and as good sent twice as once.
         self._is_safe = message.method in _SAFE and client.body.at_eof() and not client.is_upgrade
@@ -61,6 +63,9 @@ class Exchange:
         """Have the request answered, by a function or by a sentence of our own.
 
         Cancelled, because its client left, it gives back what it holds.
+
+        Raises:
+            ClientLeft: Nobody is there to be answered.
         """
         try:
             async with self._deadline:
@@ -71,8 +76,6 @@ class Exchange:
             await self._refuse(503, QUEUE_FULL)
         except _Unanswered as exc:
             await self._refuse(exc.status, exc.text)
-        except ClientLeft:
-            pass
 
     async def _refuse(self, status: int, text: str) -> None:
         if self._client.is_answered:
@@ -102,7 +105,8 @@ class Exchange:
             raise _Unanswered(502, f"{lease.name} broke the connection off before it answered") from exc
         finally:
             lease.release()
-            self._pool.give_back(lease.address, upstream, may_rest=self._is_safe and lease.is_open)
+            may_rest = self._is_safe and self._is_over and lease.is_open
+            self._pool.give_back(lease.address, upstream, may_rest=may_rest)
             if self._sending is not None:
                 self._sending.cancel()
                 # Afterwards the rest of the body is aiohttp's to read.
@@ -169,14 +173,14 @@ class Exchange:
         self._count_rows(headers)
         has_body = client.message.method != "HEAD" and message.code not in _NO_BODY
         data = payload.read_nowait()
-        is_whole = payload.is_eof()
+        self._is_over = is_whole = payload.is_eof()
         if is_whole:
             lease.release()
         reason = message.reason.encode(errors="surrogateescape")
         await client.begin(message.code, reason, headers, data, has_body=has_body, is_whole=is_whole)
         while not is_whole:
             data = await payload.readany()
-            is_whole = payload.at_eof()
+            self._is_over = is_whole = payload.at_eof()
             if is_whole:
                 lease.release()
             self._deadline.moved()

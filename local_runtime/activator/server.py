@@ -99,6 +99,8 @@ class Activator:
         self._is_idle.clear()
         try:
             await self._serve(client)
+        except ClientLeft:
+            client.keep_open(is_open=False)
         except Exception:
             log.exception("%s: the activator has a defect", self.service, extra={"action": "crash"})
             await client.give_up()

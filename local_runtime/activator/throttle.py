@@ -190,11 +190,11 @@ class Throttle:
         return await self._acquire(is_first=True)
 
     async def _acquire(self, *, is_first: bool) -> Lease:
-        if is_first or not self._waiting:
-            instance = self._choose_free()
-            if instance is not None:
-                self._count()
-                return self._lease(instance)
+        # One is free only when nobody waits: whatever becomes free is dispatched at once.
+        instance = self._choose_free()
+        if instance is not None:
+            self._count()
+            return self._lease(instance)
         if len(self._waiting) >= self.limits.queue_length(len(self._open)) and not is_first:
             raise QueueFull
         self._count()

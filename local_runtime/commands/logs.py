@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import click
 
 from local_runtime.commands.output import DATA_DIR, data_dir_option
 from local_runtime.log_files import LogFolder, list_services
-from local_runtime.log_records import LEVELS, LogRecord, clean, format_time, iter_extra, reaches
+from local_runtime.log_records import LEVELS, LogRecord, clean
 from local_runtime.running import read_running
 from shared import clock
 from shared.errors import NotFound
@@ -50,11 +52,11 @@ def logs(
     folder = data_dir / "logs"
     _check(services, folder, data_dir)
     printer = _Printer(as_json=as_json)
-    with LogFolder(folder, services) as files:
-        printer.print(files.read_last(lines, lambda record: reaches(record, level)))
+    with contextlib.closing(LogFolder(folder, services)) as files:
+        printer.print(files.read_last(lines, lambda record: record.reaches(level)))
         while follow:
             time.sleep(_POLL_S)
-            printer.print([record for record in files.read_new() if reaches(record, level)])
+            printer.print([record for record in files.read_new() if record.reaches(level)])
 
 
 def _check(services: Sequence[str], folder: Path, data_dir: Path) -> None:
@@ -84,18 +86,23 @@ class _Printer:
             click.echo(record.line if self._as_json else self._format(record, now_s))
 
     def _format(self, record: LogRecord, now_s: float) -> str:
-        known = record.is_stamped and record.at_s is not None
-        at = format_time(record.at_s, now_s) if known and record.at_s is not None else ""
+        at = "" if record.at_s is None else format_time(record.at_s, now_s)
         colour = self._colours.setdefault(record.service, _COLOURS[len(self._colours) % len(_COLOURS)])
         style = _LEVEL_STYLES.get(record.level, {})
-        first, *more = clean(record.message).split("\n")
-        level = click.style(f"{record.level:8} ", **style) if record.level else ""
-        extra = " ".join(f"{name}={clean(text)}" for name, text in iter_extra(record))
+        first, *more = [*clean(record.message).split("\n"), *clean(record.exception).splitlines()]
+        extra = " ".join(f"{name}={clean(text)}" for name, text in record.iter_extra())
         parts = [
             click.style(f"{at:12}", dim=True),
             click.style(f"{clean(record.source):{self._width}}", fg=colour),
-            f"{level}{click.style(first, **style) if first else ''}",
-            click.style(extra, dim=True) if extra else "",
+            click.style(f"{record.level:8} {first}" if record.level else first, **style),
         ]
-        indented = [f"    {line}" for line in [*more, *clean(record.exception).splitlines()]]
-        return "\n".join(["  ".join(part for part in parts if part), *indented])
+        if extra:
+            parts.append(click.style(extra, dim=True))
+        return "\n    ".join(["  ".join(parts).rstrip(), *more])
+
+
+def format_time(at_s: float, today_s: float) -> str:
+    """Write a time in this machine's zone: without the day where it is today's."""
+    at, today = (datetime.fromtimestamp(s, UTC).astimezone() for s in (at_s, today_s))
+    clock_ = f"{at:%H:%M:%S}.{at.microsecond // 1000:03}"
+    return clock_ if at.date() == today.date() else f"{at:%Y-%m-%d} {clock_}"

@@ -3,174 +3,171 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
 
-from rich.console import Console, Group, OverflowMethod, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from local_runtime.commands.looks import (
-    SHOWN_EVENTS,
-    History,
-    Look,
-    describe_database,
-    describe_event,
-    describe_note,
-    describe_process,
-    describe_queue,
-)
+from local_runtime.commands.output import format_bytes
 from shared.client import Json
 
-#: By state: how an instance is drawn, also where there is no more than ASCII, and its colour.
+#: Lines get no longer than this; numbers far apart are hard to read.
+WIDEST = 110
+#: By state: how an instance is drawn, and its colour.
 _INSTANCES = {
-    "ready": ("●", "#", "green"),
-    "starting": ("◐", "+", "yellow"),
-    "draining": ("○", "-", "cyan"),
-    "backoff": ("✖", "x", "red"),
+    "ready": ("●", "green"),
+    "starting": ("◐", "yellow"),
+    "draining": ("○", "cyan"),
+    "backoff": ("✖", "red"),
 }
-#: Wanted, and not there yet.
-_WANTED = ("·", ".", "dim")
 #: More are written as a number.
 _MOST_DOTS = 10
-_BARS = (" ▁▂▃▄▅▆▇█", " .:-=+*#%")
-#: What becomes of a text that is too long; the sign for it is not ASCII.
-_OVERFLOW: tuple[OverflowMethod, OverflowMethod] = ("ellipsis", "crop")
-#: Lines get no longer than this; numbers far apart are hard to read.
-_WIDEST = 110
-#: Columns of numbers, and how wide they are at least: a table that moves is hard to read.
-_NUMBERS = {"READY": 7, "FLIGHT": 6, "QUEUED": 6, "CONC": 5, "REQ/S": 6, "ROWS/S": 9, "COLD": 4}
-#: What stands beside a sparkline.
+_BARS = " ▁▂▃▄▅▆▇█"
+#: What stands beside a line of bars.
 _BESIDE_BARS = 32
+#: Of the last scaling decisions.
+_SHOWN_EVENTS = 5
+#: Numbers: head, key, digits, and the least width; a table that moves is hard to read.
+_NUMBERS = (
+    ("FLIGHT", "in_flight", 0, 6),
+    ("QUEUED", "queued", 0, 6),
+    ("CONC", "concurrency", 1, 5),
+    ("REQ/S", "requests_per_s", 1, 6),
+    ("ROWS/S", "rows_per_s", 0, 9),
+    ("COLD", "cold_starts", 0, 4),
+)
 
 
-def build_screen(look: Look, history: History, console: Console, address: str) -> Group:
-    """Draw a look for a console of any size."""
-    width = min(console.width, _WIDEST)
-    plain = not console.encoding.lower().startswith("utf")
+def build_screen(look: Json, rows: Mapping[str, Sequence[float]], address: str, width: int) -> Group:
+    """Draw a look.
+
+    Args:
+        look: As `top` reads it.
+        rows: Rows per second of each service so far, by its name; of none: no bars.
+        address: The admin address.
+        width: Of the terminal.
+    """
+    width = min(width, WIDEST)
+    left, right = f"gpu-telemetry  {address}", f"{_format_clock(look['at'])}  q quits"
     parts: list[RenderableType] = [
-        _build_head(look, address, width, plain=plain),
+        _line(left.ljust(width - len(right)) + right),
         Text(),
-        _build_services(look.services, width, plain=plain),
+        _build_services(look["services"], width),
         Text(),
-        _build_queue(look.queue, plain=plain),
-        _build_processes(look, plain=plain),
+        _line(f"queue   {describe_queue(look['queue'])}"),
+        _build_processes(look),
+        Text(),
     ]
-    flows = [_build_flow(s["name"], history, width, plain=plain) for s in look.services]
-    if any(flows):
-        parts += [Text(), Text("rows/s", style="bold"), *(flow for flow in flows if flow)]
-    parts += [
-        Text(),
-        Text("scaling", style="bold"),
-        _build_events(look.events[-SHOWN_EVENTS:], width, plain=plain),
-    ]
-    return Group(*parts)
+    bars = [_build_bars(name, list(values)[-max(1, width - _BESIDE_BARS) :]) for name, values in rows.items()]
+    if any(bars):
+        parts += [Text("rows/s", style="bold"), *(line for line in bars if line), Text()]
+    parts.append(Text("scaling" if look["events"] else "nothing was scaled yet", style="bold"))
+    return Group(*parts, _build_events(look["events"][-_SHOWN_EVENTS:], width))
 
 
-def describe_instances(service: Json) -> str:
-    """Write how many instances are ready, wanted, and allowed: 3/4/10."""
-    return "/".join(
-        str(value)
-        for value in (service.get("ready"), service.get("desired"), service.get("max_scale") or "∞")
-    )
+def describe_queue(queue: Mapping[str, float] | None) -> str:
+    """Say how the queue and its database stand."""
+    if queue is None:
+        return "not known: the queue source does not tell"
+    if "queue_depth" not in queue:
+        return "not known: etcd is away"
+    said = [f"{queue['queue_depth']:,.0f} messages"]
+    if queue["queue_depth"]:
+        said[0] += f" ({format_bytes(queue['queue_bytes'])})"
+        said.append(f"oldest {queue['queue_oldest_message_age_seconds']:.1f} s")
+        said.append(f"{queue['queue_claimed']:,.0f} claimed")
+    if queue.get("dead_letters"):
+        said.append(f"{queue['dead_letters']:,.0f} dead letters")
+    return ", ".join(said)
 
 
-def format_rate(value: Any, digits: int = 0) -> str:
-    """Write a rate so that it needs no more than nine characters; nothing where it is not known."""
-    if value is None:
-        return ""
+def draw_bars(values: Sequence[float]) -> str:
+    """Draw a line of bars, the largest value as the highest; what is not zero is never drawn as zero."""
+    most = max(values, default=0.0)
+    return "".join(_BARS[max(1, round(v / most * 8)) if v > 0 else 0] for v in values)
+
+
+def format_rate(value: float, digits: int = 0) -> str:
+    """Write a number so that it needs no more than eleven characters."""
     return f"{value / 1e6:,.1f} M" if value >= 1e7 else f"{value:,.{digits}f}"  # noqa: PLR2004
 
 
-def draw_bars(values: Sequence[float], bars: str) -> str:
-    """Draw a line of bars, the largest value as the highest; what is not zero is never drawn as zero."""
-    most = max(values, default=0.0)
-    steps = len(bars) - 1
-    return "".join(bars[max(1, round(v / most * steps)) if v > 0 else 0] for v in values)
+def _format_clock(at: str) -> str:
+    """Write a time of day in this machine's zone."""
+    return f"{datetime.fromisoformat(at).astimezone():%H:%M:%S}"
 
 
-def _build_head(look: Look, address: str, width: int, *, plain: bool) -> Text:
-    at = datetime.fromtimestamp(look.at_s, UTC).astimezone()
-    left, right = f"gpu-telemetry  {address}", f"{at:%H:%M:%S}  q quits"
-    head = Text(left.ljust(max(0, width - len(right))) + right, no_wrap=True, overflow=_OVERFLOW[plain])
-    head.stylize("bold", 0, len("gpu-telemetry"))
-    return head
+def _line(text: str) -> Text:
+    """Make a line whose first word is bold."""
+    line = Text(text, no_wrap=True, overflow="ellipsis")
+    line.stylize("bold", 0, len(text.split(" ", 1)[0]))
+    return line
 
 
-def _build_services(services: Sequence[Json], width: int, *, plain: bool) -> Table:
+def _build_services(services: Sequence[Json], width: int) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim", width=width)
-    table.add_column("SERVICE", no_wrap=True, overflow=_OVERFLOW[plain], min_width=7)
-    table.add_column("INSTANCES", no_wrap=True, overflow="crop", min_width=10)
-    for head, least in _NUMBERS.items():
-        table.add_column(head, justify="right", no_wrap=True, overflow=_OVERFLOW[plain], min_width=least)
+    table.add_column("SERVICE", no_wrap=True, min_width=7)
+    table.add_column("INSTANCES", no_wrap=True, overflow="crop", min_width=_MOST_DOTS)
+    table.add_column("READY", justify="right", no_wrap=True, min_width=7)
+    for head, _, _, least in _NUMBERS:
+        table.add_column(head, justify="right", no_wrap=True, min_width=least)
     table.add_column("", no_wrap=True, overflow="crop", min_width=5)
     for service in services:
-        note = describe_note(service)
+        crashes = any(instance["state"] == "backoff" for instance in service["instances"])
+        note = "panic" if service["panic"] else "crashing" if crashes else ""
         table.add_row(
-            Text(str(service["name"]), style="bold red" if note else "bold"),
-            _draw_instances(service, plain=plain),
-            describe_instances(service).replace("∞", "-" if plain else "∞"),
-            format_rate(service.get("in_flight")),
-            Text(format_rate(service.get("queued")), style="yellow" if service.get("queued") else ""),
-            format_rate(service.get("concurrency"), 1),
-            format_rate(service.get("requests_per_s"), 1),
-            format_rate(service.get("rows_per_s")),
-            format_rate(service.get("cold_starts")),
+            Text(service["name"], style="bold red" if note else "bold"),
+            _draw_instances(service),
+            f"{service['ready']}/{service['desired']}/{service['max_scale'] or '∞'}",
+            *(format_rate(service[key], digits) for _, key, digits, _ in _NUMBERS),
             Text(note, style="bold red"),
         )
     return table
 
 
-def _draw_instances(service: Json, *, plain: bool) -> Text:
-    order = list(_INSTANCES)
-    states = [str(instance.get("state")) for instance in service.get("instances", ())]
+def _draw_instances(service: Json) -> Text:
+    states = [instance["state"] for instance in service["instances"]]
     drawn = Text()
-    for state in sorted((s for s in states if s in order), key=order.index):
-        sign, ascii_sign, colour = _INSTANCES[state]
-        drawn.append(ascii_sign if plain else sign, style=colour)
-    missing = (service.get("desired") or 0) - sum(s in {"ready", "starting", "backoff"} for s in states)
-    drawn.append((_WANTED[1] if plain else _WANTED[0]) * max(0, missing), style=_WANTED[2])
+    for state, (sign, colour) in _INSTANCES.items():
+        drawn.append(sign * states.count(state), style=colour)
+    # Wanted, and not there yet.
+    drawn.append("·" * (service["desired"] - len(states) + states.count("draining")), style="dim")
     if len(drawn) > _MOST_DOTS:
         drawn.truncate(_MOST_DOTS - 1)
         drawn.append("+")
     return drawn
 
 
-def _build_queue(queue: Mapping[str, float] | None, *, plain: bool) -> Text:
-    known = queue is not None and "queue_depth" in queue
-    line = Text("queue   ", style="bold", no_wrap=True, overflow=_OVERFLOW[plain])
-    wrong = not known or bool(queue and queue.get("dead_letters"))
-    return line.append(describe_queue(queue), style="not bold yellow" if wrong else "not bold")
+def _build_processes(look: Json) -> Text:
+    line = Text(no_wrap=True, overflow="ellipsis")
+    for process in look["processes"]:
+        sign, colour = _INSTANCES["ready" if process["ready"] else "backoff"]
+        restarts = f" ({process['restarts']} restarts)" if process["restarts"] else ""
+        line.append(f"{sign} ", style=colour)
+        line.append(f"{process['name']} {'ready' if process['ready'] else 'away'}{restarts}   ")
+    queue = look["queue"] or {}
+    if "etcd_database_bytes" in queue:
+        quota = f" of {format_bytes(queue['etcd_quota_bytes'])}" if queue.get("etcd_quota_bytes") else ""
+        line.append(f"database {format_bytes(queue['etcd_database_bytes'])}{quota}", style="dim")
+    return line
 
 
-def _build_processes(look: Look, *, plain: bool) -> Text:
-    line = Text(no_wrap=True, overflow=_OVERFLOW[plain])
-    for process in look.processes:
-        sign, ascii_sign, colour = _INSTANCES["ready" if process.get("ready") else "backoff"]
-        line.append(f"{ascii_sign if plain else sign} ", style=colour)
-        line.append(f"{describe_process(process)}   ")
-    return line.append(describe_database(look.queue), style="dim")
-
-
-def _build_flow(name: str, history: History, width: int, *, plain: bool) -> Text | None:
+def _build_bars(name: str, values: Sequence[float]) -> Text | None:
     """Draw the rows of a service; None where there were none."""
-    values = history.read_rows(name, max(1, width - _BESIDE_BARS))
-    most = max(values, default=0.0)
-    if not most:
+    if not any(values):
         return None
     line = Text(f"{name:8.14}", no_wrap=True, overflow="crop")
-    line.append(draw_bars(values, _BARS[plain]), style="green")
-    return line.append(f" up to {format_rate(most)}", style="dim")
+    line.append(draw_bars(values), style="green")
+    return line.append(f" up to {format_rate(max(values))}", style="dim")
 
 
-def _build_events(events: Sequence[Json], width: int, *, plain: bool) -> RenderableType:
-    if not events:
-        return Text("nothing was scaled yet", style="dim")
+def _build_events(events: Sequence[Json], width: int) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False, width=width)
-    table.add_column(style="dim", no_wrap=True, overflow="crop")
-    table.add_column(no_wrap=True, overflow=_OVERFLOW[plain])
-    table.add_column(no_wrap=True, overflow=_OVERFLOW[plain], style="bold")
-    table.add_column(no_wrap=True, overflow=_OVERFLOW[plain], ratio=1)
+    for style, ratio in (("dim", None), ("", None), ("bold", None), ("", 1)):
+        table.add_column(style=style, no_wrap=True, ratio=ratio)
     for event in events:
-        table.add_row(*(Text(cell) for cell in describe_event(event)))
+        before, after = event["from"], event["to"]
+        change = f"{before} -> {after}" if before != after else event["action"]
+        table.add_row(_format_clock(event["at"]), event["service"], change, Text(event["reason"]))
     return table

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import sys
 import time
 import uuid
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from local_runtime.commands.output import (
 from local_runtime.log_records import clean
 from local_runtime.running import read_running
 from shared import clock
-from shared.cloudevents import format_time
+from shared.cloudevents import build_event_headers
 from shared.errors import InvalidInput, NotFound
 
 #: What a PingSource sends; collect takes it for a tick.
@@ -76,41 +76,28 @@ def trigger(
 
     Exit status 1 when the answer is an error.
     """  # noqa: D301  (click's own mark for a paragraph that stays as it is)
-    body = read_data(data)
+    body, id_ = read_data(data), str(uuid.uuid4()) if id_ is None else id_
+    for name, value in {"type": kind, "source": source, "id": id_}.items():
+        if not value or not value.isascii() or not value.isprintable():
+            raise InvalidInput(f"--{name}: printable ASCII is expected, not {value!r}")
     client = connect(url or find_url(service, data_dir))
-    headers = build_headers(kind=kind, source=source, id_=id_ or str(uuid.uuid4()), now_s=clock.now_s())
+    headers = {"Content-Type": "application/json", **build_event_headers(kind, source, id_, clock.now_s())}
     began = time.monotonic()
     status, answer = client.exchange("/", body, headers)
     took_ms = (time.monotonic() - began) * 1000
+    text = answer.decode(errors="replace").strip()
     succeeded = status < 300  # noqa: PLR2004
-    said = _parse_answer(answer)
     if as_json:
-        event = {"id": headers["ce-id"], "type": kind, "source": source, "url": client.url}
-        data_ = {**event, "status": status, "duration_ms": round(took_ms, 2), "body": said}
-        print_json({"success": succeeded, "data": data_})
+        event = {"id": id_, "type": kind, "source": source, "url": client.url}
+        told = {**event, "status": status, "duration_ms": round(took_ms, 2), "body": _parse(text)}
+        print_json({"success": succeeded, "data": told})
     else:
-        click.echo(f"sent {kind} {headers['ce-id']} to {client.url}")
-        colour = "green" if succeeded else "red"
-        click.echo(f"{click.style(_name_status(status), fg=colour)} after {took_ms:,.0f} ms")
-        if said is not None:
-            click.echo(
-                clean(said if isinstance(said, str) else json.dumps(said, indent=2, ensure_ascii=False))
-            )
+        phrase = http.client.responses.get(status, "")
+        click.echo(f"sent {kind} {id_} to {client.url}")
+        click.secho(f"{status} {phrase} after {took_ms:,.0f} ms", fg="green" if succeeded else "red")
+        if text:
+            click.echo(clean(text))
     return 0 if succeeded else EXIT_FAILED
-
-
-def build_headers(*, kind: str, source: str, id_: str, now_s: float) -> dict[str, str]:
-    """Build the headers that make a request a CloudEvent in binary mode.
-
-    Raises:
-        InvalidInput: One of them cannot stand in a header.
-    """
-    about = {"ce-type": kind, "ce-source": source, "ce-id": id_}
-    headers = {"ce-specversion": "1.0", **about, "ce-time": format_time(now_s)}
-    for name, value in headers.items():
-        if not value or not value.isascii() or not value.isprintable():
-            raise InvalidInput(f"--{name.removeprefix('ce-')}: printable ASCII is expected, not {value!r}")
-    return {**headers, "Content-Type": "application/json"}
 
 
 def read_data(given: str) -> bytes:
@@ -119,22 +106,14 @@ def read_data(given: str) -> bytes:
     Raises:
         InvalidInput: Not JSON, or not to be read.
     """
-    where = "--data"
-    if given == "-":
-        where, text = "standard input", sys.stdin.read()
-    elif given.startswith("@"):
-        where = given[1:]
-        try:
-            text = Path(where).read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as exc:
-            reason = getattr(exc, "strerror", None) or "not a text"
-            raise InvalidInput(f"{where} cannot be read: {reason}") from exc
-    else:
-        text = given
     try:
+        text = Path(given[1:]).read_text("utf-8") if given.startswith("@") else given
+        text = sys.stdin.read() if given == "-" else text
         json.loads(text)
+    except OSError as exc:
+        raise InvalidInput(f"{given[1:]} cannot be read: {exc.strerror}") from exc
     except (ValueError, RecursionError) as exc:
-        raise InvalidInput(f"{where} is not JSON: {exc}") from exc
+        raise InvalidInput(f"--data is not JSON: {exc}") from exc
     return text.encode()
 
 
@@ -148,22 +127,13 @@ def find_url(service: str, data_dir: Path) -> str:
     urls = running.urls if running else _DEFAULTS
     if service in urls:
         return urls[service]
-    known = f"there is no service {service!r}: there are {', '.join(sorted(urls))}"
-    raise NotFound(known if running else f"{known}, and `gpu-telemetry up` does not run on {data_dir}")
+    hint = "" if running else f", and `gpu-telemetry up` does not run on {data_dir}"
+    raise NotFound(f"there is no service {service!r}: there are {', '.join(sorted(urls))}{hint}")
 
 
-def _parse_answer(answer: bytes) -> Any:
+def _parse(text: str) -> Any:
     """Return an answer's JSON, else its text; None where it is empty."""
-    if not answer.strip():
-        return None
     try:
-        return json.loads(answer)
+        return json.loads(text) if text else None
     except ValueError:
-        return answer.decode(errors="replace").rstrip()
-
-
-def _name_status(status: int) -> str:
-    try:
-        return f"{status} {HTTPStatus(status).phrase}"
-    except ValueError:
-        return str(status)
+        return text

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
-from local_runtime.commands.background import describe_running, start_detached
-from local_runtime.commands.output import DATA_DIR, Seconds
+from local_runtime.commands.bars import spinner
+from local_runtime.commands.output import (
+    QUERY_URL,
+    UPLOAD_URL,
+    Seconds,
+    data_dir_option,
+    name_data_dir,
+)
+from local_runtime.detach import start_detached
 from local_runtime.plan import REPOSITORY, Options, Plan
 from local_runtime.ports import LOOPBACK, build_url
 from local_runtime.running import announce, signed
@@ -38,13 +48,7 @@ def _port_option(name: str, default: int) -> Callable[[Callable[..., None]], Cal
 
 
 @click.command()
-@click.option(
-    "--data-dir",
-    default=DATA_DIR,
-    show_default=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Where everything is kept.",
-)
+@data_dir_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @_port_option("query", 8080)
 @_port_option("upload", 8081)
@@ -92,6 +96,7 @@ def _port_option(name: str, default: int) -> Callable[[Callable[..., None]], Cal
 )
 @click.option(
     "--quiet-period",
+    "quiet_period_s",
     default="1s",
     show_default=True,
     type=Seconds(),
@@ -116,57 +121,39 @@ def _port_option(name: str, default: int) -> Callable[[Callable[..., None]], Cal
 def up(
     *,
     data_dir: Path,
-    host: str,
     query_port: int,
     upload_port: int,
     collect_port: int,
-    admin_port: int,
-    metrics_port: int,
-    manifests: Path,
     etcd_endpoints: str | None,
-    auth_tokens: Path | None,
-    insecure: bool,
-    overrides: tuple[str, ...],
-    quiet_period: float,
-    backend: str,
-    image: str,
-    reload: bool,
     no_sample: bool,
     detach: bool,
+    **asked: Any,
 ) -> None:
     """Run the whole pipeline here, in the foreground, until Ctrl-C."""
-    if image and backend != "docker":
+    if asked["image"] and asked["backend"] != "docker":
         raise click.UsageError("--image is what containers run in: it goes with --backend docker")
     if detach:
-        start_detached(data_dir)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.default_int_handler)  # nothing half started is left behind
+        with spinner("starting"):
+            said = start_detached([word for word in sys.argv[1:] if word != "--detach"], data_dir)
+        click.echo(said, nl=False)
         return
     options = Options(
         data_dir=data_dir,
-        host=host,
         ports={"query": query_port, "upload": upload_port, "collect": collect_port},
-        admin_port=admin_port,
-        metrics_port=metrics_port,
-        manifests=manifests,
         etcd_endpoints=etcd_endpoints or None,
         sample=not no_sample,
-        auth_tokens=auth_tokens,
-        insecure=insecure,
-        overrides=overrides,
-        quiet_period_s=quiet_period,
-        reload=reload,
-        backend=backend,
-        image=image,
+        **asked,
     )
     with lock_data_dir(data_dir) as lock, signed(data_dir, lock):
         runtime = Runtime(options, lock, tell)
         binary = runtime.etcd_binary
         if binary is not None and binary.warning:
             click.secho(binary.warning, fg="yellow")
-        click.echo(
-            f"starting: {'etcd ' + binary.version_text if binary else 'etcd at ' + str(etcd_endpoints)}"
-        )
+        click.echo(f"starting: etcd {binary.version_text if binary else f'at {etcd_endpoints}'}")
         runtime.run(lambda plan, tell_later: _ready(plan, options, tell_later, fresh=runtime.is_fresh))
-    click.echo("stopped: everything is down, the data stays in " + str(data_dir))
+    click.echo(f"stopped: everything is down, the data stays in {data_dir}")
 
 
 def tell(name: str, sentence: str) -> None:
@@ -182,25 +169,42 @@ def tell(name: str, sentence: str) -> None:
 
 def _ready(plan: Plan, options: Options, tell_later: Tell, *, fresh: bool) -> None:
     """Say where everything is and what to try; upload the sample if this is the first run."""
+    admin = build_url(LOOPBACK, options.admin_port)
+    with contextlib.suppress(OSError):  # whoever reads it may have gone away
+        click.echo(_describe(plan, options, admin))
+    announce(options.data_dir, host=options.host, urls=plan.urls, admin=admin)
     upload = plan.urls.get("upload", "")
-    metrics = build_url(options.host, options.metrics_port) + "/metrics" if options.metrics_port else None
-    running = announce(
-        options.data_dir,
-        host=options.host,
-        urls=plan.urls,
-        admin=build_url(LOOPBACK, options.admin_port),
-        metrics=metrics,
-        auth_tokens=options.auth_tokens,
-    )
-    try:
-        click.echo(describe_running(running, options.data_dir, "Ctrl-C or `gpu-telemetry down` stops it."))
-    except OSError:
-        return
     # The file is left when the first run ended before it was uploaded.
     if options.sample and upload and (fresh or (options.data_dir / _SAMPLE).exists()):
         threading.Thread(
             target=_upload_sample, args=(options, upload, tell_later), name="sample", daemon=True
         ).start()
+
+
+def _describe(plan: Plan, options: Options, admin: str) -> str:
+    """Say where everything is and what to try."""
+    upload, query = plan.urls.get("upload", ""), plan.urls.get("query", "")
+    addresses = {**plan.urls, "admin": admin}
+    if plan.metrics_url:
+        addresses["metrics"] = plan.metrics_url
+    header = token = ""
+    if options.auth_tokens is not None:
+        header = '-H "Authorization: Bearer $GPU_TELEMETRY_TOKEN" '
+        token = f", with a token of {options.auth_tokens} in GPU_TELEMETRY_TOKEN"
+    lines = "\n".join(f"  {name:8} {url}" for name, url in addresses.items())
+    elsewhere = name_data_dir(options.data_dir)
+    return f"""
+{click.style("The pipeline is up.", bold=True)}
+{lines}
+  logs     {options.data_dir}/logs
+
+Try next{token}:
+  gpu-telemetry upload samples/two_hosts.csv --wait{"" if upload == UPLOAD_URL else f" --url {upload}"}
+  gpu-telemetry gpus{"" if query == QUERY_URL else f" --url {query}"}
+  curl {header}{query}/api/v1/gpus
+  gpu-telemetry top{elsewhere}
+`gpu-telemetry down{elsewhere}` stops it; in the foreground, so does Ctrl-C.
+"""
 
 
 def _upload_sample(options: Options, url: str, tell_later: Tell) -> None:

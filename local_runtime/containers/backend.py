@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import docker
-from docker.errors import APIError
-from docker.types import CancellableStream
 
 from local_runtime.containers.container import Container
-from local_runtime.containers.engine import ENGINE_ERRORS, Engine, explain, release, remove_container
+from local_runtime.containers.engine import ENGINE_ERRORS, Engine, explain, remove_container
 from local_runtime.containers.image import find_image, has_image
 from local_runtime.containers.tokens import TokenCopy
+from local_runtime.containers.watcher import Watcher
+from local_runtime.guard import Guard
 from local_runtime.instance import ChildSpec
 from local_runtime.ports import is_loopback
 from shared.config import read_variable
@@ -36,8 +32,6 @@ _ENGINE_TIMEOUT_S = 30
 _THREADS = 8
 #: How long leftovers may take to be removed.
 _CLOSE_TIMEOUT_S = 5.0
-#: How soon an engine that went away is looked for again.
-_RETRY_S = 1.0
 
 #: Told (name, sentence) of what takes long.
 Tell = Callable[[str, str], None]
@@ -106,6 +100,11 @@ class DockerBackend:
         )
         self._watcher = Watcher(self._api, self._label)
 
+    def trust(self, guard: Guard) -> None:
+        """Have a guard end what is started from now on, should this process vanish."""
+        if self._engine is not None:
+            self._engine.guard = guard
+
     def make(self, spec: ChildSpec) -> Container:
         """Make a container of a spec, once prepared; it is not started."""
         if self._engine is None:
@@ -113,17 +112,17 @@ class DockerBackend:
         return Container(spec, self._engine)
 
     def renew_image(self, tell: Tell) -> str:
-        """Have what is made from now on run the sources as they are now; waits for a build, seconds mostly.
+        """Have what is started from now on run the sources as they are now; waits for a build of seconds.
 
         Returns:
-            What went wrong, if anything: then what is made stays what it was.
+            What went wrong, if anything: then all stays as it was.
         """
         try:
             image = self._find_image(tell)
         except PipelineError as exc:
             return exc.message
         if self._engine is not None:
-            self._engine = replace(self._engine, image=image)
+            self._engine.image = image
         return ""
 
     def sweep(self) -> int:
@@ -180,49 +179,6 @@ class DockerBackend:
             log.warning(
                 "container %.12s is left: %s", container, explain(exc), extra={"action": "container_left"}
             )
-
-
-class Watcher:
-    """Kills the whole of a container whose memory ran out, as a cluster does; in a thread of its own.
-
-    The kernel kills one process only, which may be a worker that its parent starts again and again.
-    """
-
-    def __init__(self, api: docker.APIClient, label: str) -> None:
-        """Watch the containers that have a label."""
-        self._api = api
-        self._label = label
-        self._events: CancellableStream[dict[str, Any]] | None = None
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="container-events", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Watch no more."""
-        self._stopped.set()
-        if self._events is not None:
-            with contextlib.suppress(OSError):  # the engine may have closed it
-                self._events.close()
-        self._thread.join(_CLOSE_TIMEOUT_S)
-
-    def _watch(self) -> None:
-        while not self._stopped.is_set():
-            # An engine that is started again is watched again.
-            with contextlib.suppress(*ENGINE_ERRORS):
-                self._follow()
-            self._stopped.wait(_RETRY_S)
-
-    def _follow(self) -> None:
-        events = self._api.events(decode=True, filters={"event": "oom", "label": self._label})
-        self._events = events
-        try:
-            # Whoever stopped meanwhile has not seen these events.
-            for event in events if not self._stopped.is_set() else ():
-                # It may have been the only process.
-                with contextlib.suppress(APIError):
-                    self._api.kill(event["id"])
-        finally:
-            release(events)
 
 
 def connect() -> docker.APIClient:

@@ -14,7 +14,14 @@ from pathlib import Path
 from docker.types import CancellableStream
 
 from local_runtime.containers.creation import build_creation, parse_exit_status
-from local_runtime.containers.engine import ENGINE_ERRORS, Engine, explain, release, remove_container
+from local_runtime.containers.engine import (
+    ENGINE_ERRORS,
+    Engine,
+    explain,
+    find_process,
+    release,
+    remove_container,
+)
 from local_runtime.instance import ChildSpec, describe_exit, open_log
 from shared import clock
 
@@ -85,6 +92,8 @@ class Life:
         finally:
             if isinstance(self._output, CancellableStream):
                 release(self._output)
+            if self.pid is not None and self._engine.guard is not None:
+                self._engine.guard.forget(self.pid)
             if self._reason and not self._unwanted:
                 self._say(self._reason)
             self._engine.on_change()
@@ -102,8 +111,10 @@ class Life:
             self._output = api.attach(self.id, stream=True)
             api.start(self.id)
             self.started = True
-            # 0: it has ended already.
-            self.pid = api.inspect_container(self.id)["State"]["Pid"] or None
+            self.pid = find_process(self.id, api.inspect_container(self.id)["State"]["Pid"])
+        if self.pid is not None and self._engine.guard is not None:
+            # It leads a process group; when that is killed, the kernel ends all of the container.
+            self._engine.guard.watch(self.pid)
         return True
 
     def _read_exit_code(self) -> int:

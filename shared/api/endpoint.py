@@ -1,9 +1,10 @@
-"""What a declaration is made of: an endpoint, its parameters, its answers."""
+"""What a declaration is made of: an endpoint, its parameters, its answers. All are built by keyword."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -37,8 +38,7 @@ class Open(BaseModel):
     model_config = ConfigDict(extra="allow", defer_build=True)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(NamedTuple):
     """One way in which an endpoint answers."""
 
     status: int = 200
@@ -46,7 +46,7 @@ class Answer:
     #: What stands under `data` in the envelope of success; None where the answer is not that envelope.
     data: Any = None
     #: What stands beside `data`, by name.
-    beside: dict[str, Any] = field(default_factory=dict)
+    beside: Mapping[str, Any] = MappingProxyType({})
     #: The whole body where it is JSON without the envelope.
     body: Any = None
     #: Content types in which it is answered; what is not JSON is text or bytes.
@@ -55,8 +55,7 @@ class Answer:
     rows: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestBody:
+class RequestBody(NamedTuple):
     """What an endpoint reads."""
 
     description: str
@@ -66,8 +65,7 @@ class RequestBody:
     required: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """A method and a path such as /api/v1/gpus/{gpu}, and all that a caller needs to know of it."""
 
     service: Literal["upload", "collect", "query", "every"]

@@ -8,9 +8,9 @@ who probe know no tokens.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
+from typing import NamedTuple
 
 from flask import Request
 
@@ -27,8 +27,7 @@ _HARMLESS = ("GET", "HEAD", "OPTIONS")
 _IN_QUERY = "access_token"
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """Who asks."""
 
     address: str

@@ -5,10 +5,10 @@ A functions-framework function receives every method and nearly every path, so r
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from flask import Request, Response
 from pydantic import ValidationError
@@ -26,8 +26,7 @@ Handler = Callable[[Request, Any], Response]
 _SHOWN = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """An endpoint and what answers it."""
 
     endpoint: Endpoint
@@ -56,11 +55,31 @@ def _split(path: str, exactly: bool) -> tuple[str, ...]:
 
 
 class Routes:
-    """The routes of a function, searched in their order."""
+    """The routes of a function; safe to share between threads."""
 
-    def __init__(self, service: str, routes: Sequence[Route]) -> None:
+    def __init__(
+        self, service: str, routes: Sequence[Route], build_further: Callable[[], Sequence[Route]] = tuple
+    ) -> None:
+        """Make them.
+
+        Args:
+            service: Whose they are.
+            routes: What is asked for first, as a rule.
+            build_further: Builds those that are searched where none of these is at a path, when that comes to
+                pass: they bring modules along that a start from zero does not wait for.
+        """
         self._service = service
-        self._routes = routes
+        self._routes = tuple(routes)
+        self._build_further = build_further
+        self._all: tuple[Route, ...] | None = None
+        self._lock = threading.Lock()
+
+    def load(self) -> tuple[Route, ...]:
+        """Build the further ones, unless they are there, and return all."""
+        with self._lock:
+            if self._all is None:
+                self._all = (*self._routes, *self._build_further())
+            return self._all
 
     def find(self, request: Request) -> tuple[Route, dict[str, str]]:
         """Find the route of a request, and what stood in its path.
@@ -72,9 +91,9 @@ class Routes:
         method = "GET" if request.method == "HEAD" else request.method
         # A slash too many is forgiven where nothing is changed: `DELETE /things/` must not mean all things.
         exactly = method != "GET"
-        matches = [
-            (r, found) for r in self._routes if (found := r.match(request.path, exactly=exactly)) is not None
-        ]
+        matches = _match(self._routes, request.path, exactly=exactly) or _match(
+            self.load(), request.path, exactly=exactly
+        )
         # `/dead/replay` is not `/dead/{id}`, under whatever method: the path that says most is meant.
         fewest = min((len(found) for _, found in matches), default=0)
         meant = {r.endpoint.method: (r, found) for r, found in matches if len(found) == fewest}
@@ -82,8 +101,12 @@ class Routes:
             return meant[method]
         if meant:
             raise MethodNotAllowed(tuple(sorted(meant)))
-        paths = sorted({f"{r.endpoint.method} {r.endpoint.path}" for r in self._routes})
+        paths = sorted({f"{r.endpoint.method} {r.endpoint.path}" for r in self.load()})
         raise NotFound(f"{self._service} has no {request.path[:_SHOWN]}", paths=paths)
+
+
+def _match(routes: Sequence[Route], path: str, *, exactly: bool) -> list[tuple[Route, dict[str, str]]]:
+    return [(r, found) for r in routes if (found := r.match(path, exactly=exactly)) is not None]
 
 
 def parse_parameters(request: Request, endpoint: Endpoint, in_path: Mapping[str, str]) -> Parameters:

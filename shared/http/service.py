@@ -39,8 +39,16 @@ class Service:
     """One function's HTTP side: what it is called and which routes it has. Call it with a request."""
 
     def __init__(
-        self, name: str, routes: Sequence[Route], etcd: Callable[[], Etcd], config: Settings, counts: Counts
+        self,
+        name: str,
+        routes: Sequence[Route],
+        etcd: Callable[[], Etcd],
+        config: Settings,
+        counts: Counts,
+        *,
+        build_further: Callable[[], Sequence[Route]] = tuple,
     ) -> None:
+        """Make it; what `build_further` builds is built when it is first asked for, see Routes."""
         self.name = name
         self._etcd = etcd
         self.started = time.monotonic()
@@ -48,7 +56,7 @@ class Service:
         self.access = Access(config, self._cors)
         self._counts = counts
         own = [Route(health.HEALTH, self._health), Route(health.READY, self._ready)]
-        self._routes = Routes(name, [*own, *routes])
+        self._routes = Routes(name, [*own, *routes], build_further)
         take_over(self._answer_for_framework)
 
     def __call__(self, request: Request) -> Response:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 #: How many bad cells a report lists; the totals count all.
 MAX_LISTED = 100
 
 
-@dataclass(frozen=True, slots=True)
-class BadCell:
+class BadCell(NamedTuple):
     """A cell, or a whole line where `column` is None, that could not be taken as it is."""
 
     line: int

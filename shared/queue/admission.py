@@ -7,6 +7,7 @@ claims that would empty it. So publishing is slowed down from half of a high-wat
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from shared.errors import NoSpace, PipelineError, Transient
 
@@ -48,8 +49,7 @@ class Reading:
     dead: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """Accept after a delay, or refuse."""
 
     delay_s: float = 0.0

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from shared.errors import NoSpace, PipelineError, Transient
 
@@ -19,8 +19,7 @@ _RETRY_S = 0.5
 _GIVE_UP_S = 300.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Owed:
+class _Owed(NamedTuple):
     messages: tuple[str, ...]
     lease: int
     since: float

@@ -9,9 +9,8 @@ one GPU's history is in few places. A step takes at most MOST_INPUTS segments an
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from shared.store.replace import MOST_INPUTS
 from shared.store.segment import SegmentInfo
@@ -31,8 +30,7 @@ MOST_ROWS = 800_000
 _ADOPT_COUNT = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """Segments of one ingestion day to be replaced."""
 
     kind: Literal["adopt", "fold", "merge"]

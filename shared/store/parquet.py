@@ -111,7 +111,7 @@ def read_upload_ids(payload: bytes) -> pa.Array:
     """Read which uploads the records are of, and nothing else."""
     import pyarrow.parquet as pq  # noqa: PLC0415
 
-    table = pq.read_table(pa.BufferReader(payload), columns=["upload_id"], use_threads=False)
+    table = pq.ParquetFile(pa.BufferReader(payload)).read(columns=["upload_id"], use_threads=False)
     return pc.unique(table.column("upload_id")).cast(pa.string())
 
 

@@ -65,7 +65,7 @@ def decide_time(now_ms: int, newest_day: str) -> int:
 
 
 def _start_ms(day: str) -> int:
-    return int(datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC).timestamp() * 1000)
+    return int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp() * 1000)
 
 
 class Retention:

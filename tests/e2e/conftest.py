@@ -15,6 +15,7 @@ import pytest
 import urllib3
 
 from local_runtime.ports import find_free_port
+from tests.e2e.greeting import Hello
 from tests.processes import mentioning
 from tests.waiting import wait_until
 
@@ -130,6 +131,12 @@ def start(tmp_path):
             up.end()
         if up.process.poll() is None:
             up.end(signal.SIGKILL)
+
+
+@pytest.fixture
+def hello(start, tmp_path):
+    """Starts it with options and environment."""
+    return lambda *arguments, **environment: Hello(start, tmp_path, *arguments, **environment)
 
 
 @pytest.fixture(scope="module")

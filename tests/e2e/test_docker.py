@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import collections
 import os
 import signal
+import threading
 
 import pytest
+import urllib3
 
 from local_runtime.plan import REPOSITORY
-from tests.containers import list_containers, need_image
+from tests.containers import list_containers, need_image, read_state
 from tests.waiting import wait_until
 
 #: Short windows, so that what takes minutes in a cluster takes seconds.
@@ -20,13 +23,9 @@ SHORT = [
 ]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def image():
-    need_image()
-
-
 @pytest.fixture
 def start_docker(start):
+    need_image()
     return lambda *arguments, **how: start("--backend=docker", "--no-sample", *arguments, **how)
 
 
@@ -60,15 +59,43 @@ def test_an_instance_that_is_killed_is_replaced(start_docker):
     assert up.get("query", "/api/v1/gpus")["count"] == 0
 
 
-def test_what_a_killed_runtime_left_is_gone_at_the_next_start(start_docker):
+def test_a_runtime_that_is_killed_leaves_nothing_that_runs(start_docker):
     killed = start_docker().wait_ready()
+    assert killed.left_behind()
     killed.end(signal.SIGKILL)
+    wait_until(lambda: not any(read_state(each)["Running"] for each in list_containers(killed.data_dir)))
+    wait_until(lambda: killed.left_behind() == [])
     left = list_containers(killed.data_dir)
     assert left
-    # On the same ports: the queue source that was left listens on that of the metrics.
+    # On the same ports; what is left of the containers goes with the next start.
     up = start_docker(ports=killed.ports).wait_ready()
     assert "that a killed runtime had left" in up.output
     assert not set(left) & set(list_containers(up.data_dir))
+
+
+def test_many_requests_take_it_up_and_none_is_lost(start_docker):
+    up = start_docker(
+        *SHORT, "--set=query.containerConcurrency=2", "--set=query.autoscaling.knative.dev/max-scale=4"
+    ).wait_ready()
+    codes = collections.Counter()
+    stop = threading.Event()
+    http = urllib3.PoolManager(retries=False, maxsize=8)
+
+    def ask():
+        while not stop.is_set():
+            codes[http.request("GET", up.urls["query"] + "/api/v1/gpus").status] += 1
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    try:
+        wait_until(lambda: up.services()["query"]["ready"] == 4, 30)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(30)
+    assert set(codes) == {200}
+    wait_until(lambda: not up.instances("query"), 60)
 
 
 def test_it_is_a_line_where_no_engine_answers(start, tmp_path):

@@ -5,86 +5,19 @@ from __future__ import annotations
 import json
 import os
 import signal
-import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
-import urllib3
-
 from local_runtime.plan import REPOSITORY
+from tests.e2e.greeting import MANIFESTS, SOON_ZERO, Callers
 from tests.waiting import wait_until
-
-MANIFESTS = REPOSITORY / "tests" / "e2e" / "hello"
-
-
-class Hello:
-    """An `up` that runs the function beside this file, and nothing of the pipeline but etcd."""
-
-    def __init__(self, start, folder, *arguments, manifests=MANIFESTS, **environment):
-        self.folder = folder
-        self.up = start(
-            f"--manifests={manifests}",
-            "--no-sample",
-            "--quiet-period=0.2s",
-            *arguments,
-            HELLO_FOLDER=str(folder),
-            **environment,
-        )
-        self.up.wait_ready()
-        self.url = self.service()["url"]
-        self.http = urllib3.PoolManager(retries=False, maxsize=100, block=False)
-
-    def service(self):
-        return self.up.services()["hello"]
-
-    def instances(self, *states):
-        return self.up.instances("hello", *states)
-
-    def get(self, path="/", timeout_s=60):
-        return self.http.request("GET", self.url + path, timeout=timeout_s)
-
-    def events(self, action):
-        return [event for event in self.up.get("admin", "/events")["events"] if event["action"] == action]
-
-    def wait_for_zero(self):
-        wait_until(lambda: self.service()["desired"] == 0 and not self.instances(), 40)
-
-
-@pytest.fixture
-def hello(start, tmp_path):
-    """Starts it with options and environment."""
-    return lambda *arguments, **environment: Hello(start, tmp_path, *arguments, **environment)
-
-
-class Callers:
-    """Threads that ask again and again; every answer is counted."""
-
-    def __init__(self, hello, count, path):
-        self.statuses = Counter()
-        self.instances = set()
-        self._hello, self._path = hello, path
-        self._ending = threading.Event()
-        self._pool = ThreadPoolExecutor(count)
-        self._asking = [self._pool.submit(self._ask) for _ in range(count)]
-
-    def _ask(self):
-        while not self._ending.is_set():
-            answer = self._hello.get(self._path)
-            self.statuses[answer.status] += 1
-            self.instances.add(json.loads(answer.data)["HOSTNAME"])
-
-    def end(self):
-        self._ending.set()
-        for asking in self._asking:
-            asking.result(90)
-        self._pool.shutdown()
 
 
 def test_from_zero_to_ten_and_back_without_a_failed_request(hello):
     hello = hello()
     hello.wait_for_zero()
+    files, memory = hello.files(), hello.memory_bytes()
     reasons = [event["reason"] for event in hello.events("scaled")]
     assert "initial-scale" in reasons[0]
     callers = Callers(hello, 20, "/?sleep=0.05")
@@ -100,6 +33,9 @@ def test_from_zero_to_ten_and_back_without_a_failed_request(hello):
     assert set(callers.statuses + few.statuses) == {200}
     assert len(callers.instances) == 10
     hello.wait_for_zero()
+    hello.http.clear()
+    wait_until(lambda: hello.files() <= files)
+    assert hello.memory_bytes() < memory + 20_000_000
     ups = [(event["from"], event["to"]) for event in hello.events("scaled")]
     assert max(to for _, to in ups) == 10
     assert hello.get().status == 200
@@ -107,17 +43,17 @@ def test_from_zero_to_ten_and_back_without_a_failed_request(hello):
 
 
 def test_a_request_under_way_is_answered_by_an_instance_that_goes(hello):
-    hello = hello("--set", "hello.autoscaling.knative.dev/max-scale=2")
-    with ThreadPoolExecutor(1) as pool:
-        # The request outlives the window of the service several times over; two of them need two instances.
+    hello = hello("--set=hello.containerConcurrency=0", "--set=hello.autoscaling.knative.dev/target=2")
+    with ThreadPoolExecutor(2) as pool:
         burst = Callers(hello, 4, "/?sleep=0.1")
-        wait_until(lambda: hello.service()["ready"] == 2, 40)
-        slow = pool.submit(hello.get, "/?sleep=14")
-        wait_until(lambda: hello.service()["in_flight"] >= 2)
+        wait_until(lambda: hello.service()["ready"] >= 2, 40)
         burst.end()
-        wait_until(lambda: hello.instances("draining"), 40)
-        assert slow.result(60).status == 200
-    hello.wait_for_zero()
+        # One at each of two: one instance is enough for both.
+        slow = [pool.submit(hello.get, "/?sleep=13") for _ in range(2)]
+        wait_until(lambda: sum(i["in_flight"] for i in hello.instances("draining")), 40)
+        assert not any(asking.done() for asking in slow)
+        assert {asking.result(60).status for asking in slow} == {200}
+    wait_until(lambda: hello.service()["ready"] == len(hello.instances()) <= 1, 40)
 
 
 def test_a_function_that_hangs_is_answered_for_and_replaced(hello):
@@ -131,7 +67,7 @@ def test_a_function_that_hangs_is_answered_for_and_replaced(hello):
 def test_beyond_the_queue_requests_are_refused(hello):
     hello = hello("--set", "hello.autoscaling.knative.dev/max-scale=1")
     with ThreadPoolExecutor(14) as pool:
-        answers = [f.result(60) for f in [pool.submit(hello.get, "/?sleep=0.5") for _ in range(14)]]
+        answers = [f.result(60) for f in [pool.submit(hello.get, "/?sleep=0.3") for _ in range(14)]]
     said = Counter((a.status, a.data.decode().strip() if a.status == 503 else "") for a in answers)
     assert said == {(200, ""): 11, (503, "pending request queue full"): 3}
 
@@ -203,7 +139,7 @@ def test_ticks_come_every_second_as_cloud_events(hello, tmp_path):
 
 def test_the_pipeline_scales_to_zero_and_answers_from_there(start):
     windows = [f"--set={name}.autoscaling.knative.dev/window=6s" for name in ("upload", "collect", "query")]
-    up = start("--no-sample", *windows, "--set=collect-tick.schedule=0 0 1 1 *").wait_ready()
+    up = start("--no-sample", SOON_ZERO, *windows, "--set=collect-tick.schedule=0 0 1 1 *").wait_ready()
     wait_until(lambda: all(s["desired"] == 0 and not s["instances"] for s in up.services().values()), 40)
     assert up.get("admin", "/health")["ready"] is True
     began = time.monotonic()

@@ -13,8 +13,8 @@ import urllib3
 from tests.faults.accounting import read_gpu
 from tests.faults.fleet import ROWS, Key, csv_of, keys_of, uuid_of, values_of
 
-#: What a client is told to try again after, or gets when somebody was killed.
-TRY_AGAIN = frozenset({503, 504})
+#: What a client is told to try again after, or gets when somebody was killed (502 of the activator).
+TRY_AGAIN = frozenset({502, 503, 504})
 
 
 class Load:

@@ -73,7 +73,8 @@ class Connection:
         async with asyncio.timeout(PATIENCE_S):
             while len(self.got) < size:
                 data = await self.reader.read(65536)
-                assert data, f"ended after {len(self.got)} of {size} bytes"
+                if not data:
+                    raise ConnectionError(f"ended after {len(self.got)} of {size} bytes")
                 self.got += data
         data, self.got = self.got[:size], self.got[size:]
         return data

@@ -454,6 +454,22 @@ async def test_a_request_that_kills_is_sent_again_once_and_to_nobody_else():
 
 
 @in_loop
+async def test_the_answer_that_nobody_waited_for_is_not_the_next_ones():
+    async def late(connection):
+        await connection.read_head()
+        # Another request on the same connection gets the answer to the first.
+        await connection.read_head()
+        await connection.answer(b"late\n")
+
+    async with activated(serving(late, hello)) as front:
+        client = await front.connect(GET)
+        await front.reach(1)
+        await client.close()
+        await front.reach(0)
+        assert (await front.ask())[1] == b"hello\n"
+
+
+@in_loop
 async def test_a_request_whose_answer_broke_off_is_not_sent_again():
     async with activated(serving(die_saying, keep)) as front:
         assert (await front.ask())[1] == b"hello\n"

@@ -326,6 +326,41 @@ os.kill(os.getpid(), signal.SIGKILL)
         wait_until(lambda: len(changes) == 2)
         backend.close()
 
+    def test_a_renewed_image_is_what_starts_next(self, tmp_path):
+        sources = tmp_path / "sources"
+        sources.mkdir()
+        (sources / "Dockerfile").write_text(
+            f"FROM gpu-telemetry:{digest_sources(REPOSITORY, BASE_IMAGE)}\nENV SAYS=one\n"
+        )
+        backend = start_backend(tmp_path / "data", sources=sources, base_image="")
+        container = backend.make(
+            ChildSpec(
+                name="says",
+                command=("printenv", "SAYS"),
+                environment={},
+                cwd=REPOSITORY,
+                log_path=tmp_path / "says.log",
+            )
+        )
+        container.start()
+        wait_exit(container)
+        container.clear()
+        (sources / "Dockerfile").write_text((sources / "Dockerfile").read_text().replace("one", "two"))
+        assert backend.renew_image(lambda _name, _text: None) == ""
+        container.start()
+        wait_exit(container)
+        backend.close()
+        assert read_log(container) == "one\ntwo\n"
+
+    def test_a_build_that_fails_says_why_and_changes_nothing(self, tmp_path):
+        sources = tmp_path / "sources"
+        sources.mkdir()
+        (sources / "Dockerfile").write_text("FROM scratch\n\nCOPY no-such-file /\n")
+        said = refusal(lambda: start_backend(tmp_path / "data", sources=sources, base_image=""))
+        assert said.startswith("the image cannot be built: ")
+        assert "no-such-file" in said
+        assert "\n" not in said
+
     def test_an_image_that_is_not_there_is_said(self, tmp_path):
         assert refusal(lambda: start_backend(tmp_path, image="no/such:image")) == (
             "the engine has no image 'no/such:image': docker images lists those it has"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import uuid
 from datetime import datetime
@@ -13,7 +14,7 @@ from local_runtime import triggers
 from local_runtime.manifests import PingSource
 from local_runtime.triggers import Poster, parse_cron
 from tests.functions import free_port
-from tests.waiting import wait_until
+from tests.integration.activating import in_loop, until
 
 
 class Function:
@@ -54,17 +55,17 @@ class Function:
         self._server.server_close()
 
 
-@pytest.fixture
-def reports():
-    return []
+class Posting(list):
+    """What is reported of ticks, and the poster that does."""
 
+    async def __aenter__(self):
+        self.poster = Poster(lambda name, text: self.append((name, text)))
+        self.fire = self.poster.fire
+        return self
 
-@pytest.fixture
-def poster(reports):
-    poster = Poster(lambda name, text: reports.append((name, text)))
-    yield poster
-    poster.stop()
-    assert poster.join(10)
+    async def __aexit__(self, *_exc):
+        self.poster.stop()
+        await self.poster.close()
 
 
 def cron(url, **spec):
@@ -77,12 +78,14 @@ def cron(url, **spec):
     return parse_cron(PingSource.model_validate(manifest), url, timeout_s=20)
 
 
-def test_a_tick_is_a_binary_cloudevent(poster, reports):
+@in_loop
+async def test_a_tick_is_a_binary_cloudevent():
     data = {"contentType": "application/json", "data": '{"kind": "tick"}'}
     with Function([204]) as function:
-        for _ in range(2):
-            poster.fire(cron(function.url, **data, ceOverrides={"extensions": {"team": "gpu"}}))
-        wait_until(lambda: len(function.events) == 2)
+        async with Posting() as posting:
+            for _ in range(2):
+                posting.fire(cron(function.url, **data, ceOverrides={"extensions": {"team": "gpu"}}))
+            await until(lambda: len(function.events) == 2)
         for headers, body in function.events:
             assert body == b'{"kind": "tick"}'
             assert headers["content-type"] == "application/json"
@@ -93,69 +96,91 @@ def test_a_tick_is_a_binary_cloudevent(poster, reports):
             assert uuid.UUID(headers["ce-id"]).version == 4
             assert datetime.fromisoformat(headers["ce-time"]).tzinfo is not None
         assert len({headers["ce-id"] for headers, _ in function.events}) == 2
-    assert reports == []
+    assert posting == []
 
 
-def test_a_tick_is_tried_again_as_the_same_event(poster, reports):
+@in_loop
+async def test_an_event_without_data_says_no_type():
+    with Function([204]) as function:
+        async with Posting() as posting:
+            posting.fire(cron(function.url))
+            await until(lambda: function.events)
+    headers, body = function.events[0]
+    assert (body, headers["content-length"]) == (b"", "0")
+    assert "content-type" not in headers
+
+
+@in_loop
+async def test_a_tick_is_tried_again_as_the_same_event():
     with Function([503, 404, 429, 204]) as function:
-        poster.fire(cron(function.url))
-        wait_until(lambda: len(function.events) == 4)
-        ids = {(headers["ce-id"], headers["ce-time"]) for headers, _ in function.events}
-        assert len(ids) == 1
-    assert reports == []
+        async with Posting() as posting:
+            posting.fire(cron(function.url))
+            await until(lambda: len(function.events) == 4)
+        assert len({(headers["ce-id"], headers["ce-time"]) for headers, _ in function.events}) == 1
+    assert posting == []
 
 
 @pytest.mark.parametrize("status", [500, 400, 302])
-def test_a_tick_that_is_refused_is_lost_at_once(poster, reports, status):
+@in_loop
+async def test_a_tick_that_is_refused_is_lost_at_once(status):
     with Function([status]) as function:
-        poster.fire(cron(function.url))
-        wait_until(lambda: reports)
-        assert reports == [("tick", f"tick lost after 1 attempt: {function.url} answered {status}")]
+        async with Posting() as posting:
+            posting.fire(cron(function.url))
+            await until(lambda: posting)
+        assert posting == [("tick", f"tick lost after 1 attempt: {function.url} answered {status}")]
         assert len(function.events) == 1
 
 
-def test_a_tick_that_nobody_takes_is_lost_after_six_attempts(poster, reports):
+@in_loop
+async def test_a_tick_that_nobody_takes_is_lost_after_six_attempts():
     with Function([503]) as function:
-        poster.fire(cron(function.url))
-        wait_until(lambda: reports)
-        assert reports == [("tick", f"tick lost after 6 attempts: {function.url} answered 503")]
+        async with Posting() as posting:
+            posting.fire(cron(function.url))
+            await until(lambda: posting)
+        assert posting == [("tick", f"tick lost after 6 attempts: {function.url} answered 503")]
         assert len(function.events) == 6
 
 
-def test_a_function_that_is_not_there_is_tried_again(poster, reports):
-    poster.fire(cron(f"http://127.0.0.1:{free_port()}"))
-    wait_until(lambda: reports)
-    assert "tick lost after 6 attempts" in reports[0][1]
+@in_loop
+async def test_a_function_that_is_not_there_is_tried_again():
+    async with Posting() as posting:
+        posting.fire(cron(f"http://127.0.0.1:{free_port()}"))
+        await until(lambda: posting)
+    assert "tick lost after 6 attempts" in posting[0][1]
 
 
-def test_ticks_overlap(poster, reports):
+@in_loop
+async def test_ticks_overlap():
     with Function([204]) as function:
         function.answering.clear()
-        for _ in range(3):
-            poster.fire(cron(function.url))
-        wait_until(lambda: function.at_once == 3)
-    assert reports == []
+        async with Posting() as posting:
+            for _ in range(3):
+                posting.fire(cron(function.url))
+            await until(lambda: function.at_once == 3)
+    assert posting == []
 
 
-def test_a_function_that_hangs_is_given_so_many_ticks_and_no_more(poster, reports):
+@in_loop
+async def test_a_function_that_hangs_is_given_so_many_ticks_and_no_more():
     with Function([204]) as function:
         function.answering.clear()
-        for _ in range(triggers.MOST_UNDER_WAY + 1):
-            poster.fire(cron(function.url))
-        assert len(reports) == 1
-        assert "have not been answered" in reports[0][1]
+        async with Posting() as posting:
+            for _ in range(triggers.MOST_UNDER_WAY + 1):
+                posting.fire(cron(function.url))
+            assert len(posting) == 1
+            assert "have not been answered" in posting[0][1]
 
 
-def test_once_stopped_no_attempt_is_made_and_requests_under_way_are_waited_for(reports):
-    poster = Poster(lambda name, text: reports.append((name, text)))
+@in_loop
+async def test_once_stopped_no_attempt_is_made_and_requests_under_way_go_on():
     with Function([503]) as function:
         function.answering.clear()
-        poster.fire(cron(function.url))
-        wait_until(lambda: function.at_once == 1)
-        poster.stop()
-        poster.fire(cron(function.url))
-        assert not poster.join(0.1)
-        function.answering.set()
-        assert poster.join(10)
+        async with Posting() as posting:
+            posting.fire(cron(function.url))
+            await until(lambda: function.at_once == 1)
+            posting.poster.stop()
+            posting.fire(cron(function.url))
+            function.answering.set()
+            await until(lambda: asyncio.all_tasks() == {asyncio.current_task()})
         assert len(function.events) == 1
-    assert reports == []
+    assert posting == []

@@ -7,20 +7,16 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from local_runtime.guard import Guard
 from local_runtime.instance import Child, ChildSpec
-from local_runtime.manifests import PingSource
 from local_runtime.plan import REPOSITORY
 from local_runtime.ports import find_free_port
 from local_runtime.supervisor import Supervised, Supervisor
-from local_runtime.triggers import Poster, parse_cron
 from shared.errors import BadConfig, PipelineError
 from tests.processes import alive, members
 from tests.waiting import wait_until
@@ -125,6 +121,20 @@ def test_a_program_that_does_not_exist_is_named(tmp_path, guard):
         watched.turn_until(lambda: False)
 
 
+def test_a_program_that_cannot_be_started_again_is_tried_until_it_can(tmp_path, guard):
+    program = tmp_path / "python"
+    program.symlink_to(sys.executable)
+    watched = Watched(guard, [spec(tmp_path, "one", SLEEP, command=(str(program), "-c", SLEEP))])
+    watched.turn_until(lambda: watched.ready)
+    program.unlink()
+    os.kill(watched.pid("one"), signal.SIGKILL)
+    watched.turn_until(lambda: any("cannot start" in line for line in watched.told))
+    assert watched.state("one")["ready"] is False
+    program.symlink_to(sys.executable)
+    watched.turn_until(lambda: watched.state("one")["ready"])
+    watched.shut_down()
+
+
 def test_what_ignores_sigterm_is_killed_after_its_grace_time(tmp_path, guard):
     watched = Watched(guard, [spec(tmp_path, "stubborn", STUBBORN)])
     watched.turn_until(lambda: watched.ready and "up" in (tmp_path / "stubborn.log").read_text())
@@ -184,67 +194,3 @@ def test_the_guard_kills_what_a_killed_runtime_leaves(tmp_path):
     runtime.wait()
     runtime.stdout.close()
     wait_until(lambda: not alive(pid), 3)
-
-
-@pytest.fixture
-def sink():
-    """A server that answers 503 twice, then 204; keeps what it was sent."""
-    received = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["content-length"]))
-            received.append((dict(self.headers), body))
-            self.send_response(503 if len(received) < 3 else 204)
-            self.send_header("content-length", "0")
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}", received
-    server.shutdown()
-    server.server_close()
-
-
-def cron(url):
-    source = {
-        "apiVersion": "sources.knative.dev/v1",
-        "kind": "PingSource",
-        "metadata": {"name": "tick"},
-        "spec": {
-            "schedule": "* * * * *",
-            "contentType": "application/json",
-            "data": "{}",
-            "sink": {"uri": url},
-        },
-    }
-    return parse_cron(PingSource.model_validate(source), url, timeout_s=5)
-
-
-def test_a_tick_is_posted_again_with_the_same_id_until_it_is_taken(sink):
-    url, received = sink
-    lost = []
-    poster = Poster(lambda name, text: lost.append((name, text)))
-    poster.fire(cron(url))
-    wait_until(lambda: len(received) == 3)
-    headers = [{name.lower(): value for name, value in given.items()} for given, _ in received]
-    assert len({h["ce-id"] for h in headers}) == 1
-    assert headers[0]["ce-type"] == "dev.knative.sources.ping"
-    assert headers[0]["ce-time"].endswith("Z")
-    assert received[0][1] == b"{}"
-    assert not lost
-    poster.stop()
-
-
-def test_a_tick_that_nobody_takes_is_reported_lost():
-    lost = []
-    poster = Poster(lambda name, text: lost.append((name, text)))
-    poster.fire(cron(f"http://127.0.0.1:{find_free_port()}"))
-    wait_until(lambda: lost, 10)
-    assert lost[0][0] == "tick"
-    assert "lost after 6 attempts" in lost[0][1]
-    poster.stop()

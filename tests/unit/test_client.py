@@ -56,6 +56,15 @@ def test_nobody_there_is_said_in_one_sentence():
         Client(f"http://127.0.0.1:{find_free_port()}").read("/health")
 
 
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [(502, "x broke off"), (503, "pending request queue full"), (504, "activator request timeout")],
+)
+def test_what_a_gateway_says_in_place_of_a_function_is_passed_on(status, said):
+    with pytest.raises(Transient, match=f"answered {status}: {said}$"):
+        Client("http://127.0.0.1:1")._parse(status, said.encode() + b"\n")
+
+
 @pytest.mark.parametrize("url", ["http://", "http://:80", "https:///x", "http://["])
 def test_an_address_without_a_host_is_none(url):
     with pytest.raises(BadConfig, match="expected http://host:port"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ from local_runtime.containers.creation import (
     parse_exit_status,
     select_environment,
 )
-from local_runtime.containers.engine import explain
+from local_runtime.containers.engine import explain, find_process
 from local_runtime.containers.image import describe_failure, digest_sources, parse_progress
 from local_runtime.containers.life import copy_lines
 from local_runtime.containers.tokens import TokenCopy
@@ -237,6 +238,12 @@ class TestConnecting:
 )
 def test_what_an_engine_says_is_one_line(error, said):
     assert explain(error) == said
+
+
+def test_a_process_that_is_not_of_the_container_is_not_taken_for_it():
+    # An engine in a machine of its own tells a number that is another process here: it must not be killed.
+    assert find_process("26acc8b14088", os.getpid()) is None
+    assert find_process("26acc8b14088", 0) is None
 
 
 class TestLog:

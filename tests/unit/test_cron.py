@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, tzinfo
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,19 @@ from hypothesis import strategies as st
 from local_runtime.cron import parse_schedule, parse_timezone
 
 MONDAY = "2024-01-15T10:30:00Z"
+
+
+class Counting(tzinfo):
+    """UTC that counts how often it is asked."""
+
+    asked = 0
+
+    def utcoffset(self, _at):
+        return timedelta(0)
+
+    def fromutc(self, at):
+        self.asked += 1
+        return at
 
 
 def ticks(schedule, after, count=1, timezone=""):
@@ -80,6 +94,15 @@ def test_ticks_are_strictly_after_the_time_given():
 @pytest.mark.parametrize("schedule", ["0 0 30 2 *", "0 0 31 4,6,9,11 *", ", * * * *"])
 def test_a_schedule_may_have_no_tick_at_all(schedule):
     assert parse_schedule(schedule).next_tick_s(0.0) == math.inf
+
+
+@pytest.mark.parametrize(
+    "schedule", [", * * * * *", "* , * * * *", "* * , * * *", "* * * , * *", "* * * * , *"]
+)
+def test_what_has_no_tick_is_known_without_trying_every_minute(schedule):
+    zone = Counting()
+    assert replace(parse_schedule(schedule), timezone=zone).next_tick_s(0.0) == math.inf
+    assert zone.asked < 10_000
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ from functions.collect.pace import (
     MESSAGES_PER_REQUEST,
     MOST_RETRY_AFTER_S,
     Pace,
-    decide_in_flight,
 )
 from functions.collect.sink import build_event_id
 from shared.queue import MAX_MESSAGES_PER_CLAIM, ReadyMessage
@@ -96,7 +95,6 @@ def test_an_event_is_named_by_all_that_it_names():
 
 @pytest.mark.parametrize(("depth", "requests"), [(0, 1), (12, 1), (13, 2), (40, 4), (1000, 20)])
 def test_requests_at_a_time_follow_the_depth(depth, requests):
-    assert decide_in_flight(depth, MAX_IN_FLIGHT) == requests
     assert Pace().allowed(depth, 0) == requests
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from functions.query.formats import wide_csv
 from functions.query.formats.parquet import GROUP_ROWS, write
-from shared.fields import Field, Source, own_source
+from shared.fields import NULL_WORDS, Field, Source, own_source
 from shared.ingest.blocks import Block
 from shared.ingest.dialect import HEADS, LONG_HEADS, parse_header
 from shared.ingest.reader import Reader
@@ -56,6 +56,8 @@ def test_a_metric_that_is_called_like_something_else_comes_back_as_itself(name):
     )
 
 
+#: What says that there is nothing, to whoever reads it.
+_NULLS = {word.lower() for word in NULL_WORDS}
 LABEL = st.text(
     st.characters(codec="utf-8", exclude_categories=["C", "Z"], include_characters=[" "]),
     min_size=1,
@@ -67,7 +69,7 @@ LABEL = st.text(
     st.lists(
         st.tuples(
             st.integers(0, 4_000_000_000_000),
-            LABEL.filter(lambda t: t and not t.isdecimal() and t.lower() not in {"-", "na", "nan", "none"}),
+            LABEL.filter(lambda t: t and not t.isdecimal() and t.lower() not in _NULLS),
             st.none() | st.floats(0, allow_nan=False, allow_infinity=False),
             st.none() | st.floats(-1e300, 1e300).filter(lambda x: abs(x) < 1e9),
         ),

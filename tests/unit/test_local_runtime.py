@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
@@ -14,9 +16,9 @@ from local_runtime.instance import decide_restart, describe_exit
 from local_runtime.log_tail import LogTail, parse_log_line
 from local_runtime.manifests import read_manifests
 from local_runtime.plan import REPOSITORY, Options, build_plan
-from local_runtime.ports import is_loopback
+from local_runtime.ports import InstancePorts, is_loopback
 from shared.config import read_settings
-from shared.errors import BadConfig
+from shared.errors import BadConfig, Conflict
 
 BASE = REPOSITORY / "deploy" / "knative" / "base"
 
@@ -229,6 +231,7 @@ def test_a_sink_that_no_manifest_describes_is_named(tmp_path):
         ('{"level": "info", "message": "hello"}', None),
         ("plain text", None),
         ("{broken", None),
+        pytest.param('{"a":' * 100_000, None, id="deep"),
     ],
 )
 def test_which_log_lines_are_shown(line, shown):
@@ -256,3 +259,35 @@ def test_many_lines_at_once_are_cut(tmp_path):
     tail = LogTail(log)
     log.write_text('{"level": "error", "message": "x"}\n' * 100)
     assert tail.read_new() == ["x"] * 5 + [f"and 95 more: see {log}"]
+
+
+def test_a_line_that_never_ends_is_not_kept(tmp_path):
+    log = tmp_path / "x.log"
+    tail = LogTail(log)
+    log.write_text("{" * 3_000_000 + '\n{"level": "error", "message": "x"}\n')
+    shown = [line for _ in range(20) for line in tail.read_new()]
+    assert shown == ["x"]
+    with log.open("a") as file:
+        file.write("{" * 3_000_000)
+    for _ in range(20):
+        tail.read_new()
+    assert len(tail._rest) < 1_000_000
+
+
+def test_ports_of_instances_are_free_and_differ():
+    ports = InstancePorts()
+    first = ports.take()
+    ports._next = first + 1
+    with socket.create_server(("127.0.0.1", first + 1)):
+        second = ports.take()
+    assert second > first + 1
+
+
+def test_a_process_that_has_too_many_files_open_gets_no_port_and_says_why():
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        with pytest.raises(Conflict, match="Too many open files"):
+            InstancePorts().take()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)

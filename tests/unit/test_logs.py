@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import closing
 
 import pytest
 from click.testing import CliRunner
@@ -11,15 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local_runtime.cli import cli
+from local_runtime.commands.logs import format_time
 from local_runtime.log_files import LogFolder, list_services
-from local_runtime.log_records import (
-    LEVELS,
-    clean,
-    format_time,
-    iter_extra,
-    parse_record,
-    reaches,
-)
+from local_runtime.log_records import LEVELS, clean, parse_record
 from shared.errors import NotFound
 
 
@@ -46,7 +41,7 @@ def messages(records):
 
 
 def read_last(folder, count=50, wanted=lambda _record: True, services=()):
-    with LogFolder(folder, services) as logs:
+    with closing(LogFolder(folder, services)) as logs:
         return logs.read_last(count, wanted)
 
 
@@ -82,7 +77,7 @@ def test_lines_before_the_first_time_stand_before_what_follows_them(tmp_path):
 
 def test_the_last_records_are_found_however_far_from_the_end(tmp_path):
     write(tmp_path, "a", said(1, "wanted", "error"), *(said(2, "x" * 200) for _ in range(3000)))
-    found = read_last(tmp_path, 3, lambda record: reaches(record, "error"))
+    found = read_last(tmp_path, 3, lambda record: record.reaches("error"))
     assert messages(found) == ["wanted"]
 
 
@@ -104,7 +99,7 @@ def test_what_a_fresh_log_has_put_aside_belongs_to_it(tmp_path):
 
 def test_following_shows_what_is_written_whole_lines_only(tmp_path):
     write(tmp_path, "a", said(1, "a1"))
-    with LogFolder(tmp_path) as folder:
+    with closing(LogFolder(tmp_path)) as folder:
         folder.read_last(50, everything)
         assert folder.read_new() == []
         write(tmp_path, "a", said(2, "a2"), said(3, "a3")[:20], end="")
@@ -115,7 +110,7 @@ def test_following_shows_what_is_written_whole_lines_only(tmp_path):
 
 def test_a_line_that_was_not_complete_at_the_first_look_is_shown_once_it_is(tmp_path):
     write(tmp_path, "a", said(1, "a1"), said(2, "a2")[:30], end="")
-    with LogFolder(tmp_path) as folder:
+    with closing(LogFolder(tmp_path)) as folder:
         assert messages(folder.read_last(50, everything)) == ["a1"]
         write(tmp_path, "a", said(2, "a2")[30:])
         assert messages(folder.read_new()) == ["a2"]
@@ -123,7 +118,7 @@ def test_a_line_that_was_not_complete_at_the_first_look_is_shown_once_it_is(tmp_
 
 def test_following_goes_on_over_truncation_rotation_and_files_that_come_later(tmp_path):
     write(tmp_path, "a", said(1, "a1"), said(1, "more"))
-    with LogFolder(tmp_path) as folder:
+    with closing(LogFolder(tmp_path)) as folder:
         folder.read_last(50, everything)
         os.truncate(tmp_path / "a.log", 0)
         write(tmp_path, "a", said(2, "a2"))
@@ -140,12 +135,12 @@ def test_following_goes_on_over_truncation_rotation_and_files_that_come_later(tm
         (tmp_path / "a.log").rename(tmp_path / "a.log.1")
         write(tmp_path, "a", said(7, "a7"))
         assert messages(folder.read_new()) == ["a7"]
-        assert len(folder._open) == 3
+        assert len(folder._logs) == 3
 
 
 def test_a_name_that_is_there_anew_is_read_from_its_beginning(tmp_path):
     write(tmp_path, "a", said(1, "a1"))
-    with LogFolder(tmp_path) as folder:
+    with closing(LogFolder(tmp_path)) as folder:
         folder.read_last(50, everything)
         (tmp_path / "a.log").unlink()
         assert folder.read_new() == []
@@ -159,7 +154,7 @@ def test_no_record_is_lost_or_doubled_wherever_the_look_falls(tmp_path_factory, 
     names = ["a", "b"]
     for i, (second, in_b) in enumerate(written[:first]):
         write(tmp_path, names[in_b], said(second, str(i)))
-    with LogFolder(tmp_path) as folder:
+    with closing(LogFolder(tmp_path)) as folder:
         shown = messages(folder.read_last(100, everything))
         for i, (second, in_b) in enumerate(written[first:], first):
             write(tmp_path, names[in_b], said(second, str(i)))
@@ -171,16 +166,16 @@ def test_no_record_is_lost_or_doubled_wherever_the_look_falls(tmp_path_factory, 
 
 def test_etcds_own_form_is_understood():
     line = '{"level":"warn","ts":"2026-01-02T03:04:05.5Z","caller":"a.go:1","msg":"slow","took":"2s"}'
-    record = parse_record("etcd", line, None)
-    assert (record.level, record.message, record.is_stamped) == ("warning", "slow", True)
-    assert list(iter_extra(record)) == [("took", "2s")]
+    record = parse_record("etcd", line)
+    assert (record.level, record.message, record.at_s) == ("warning", "slow", 1_767_323_045.5)
+    assert list(record.iter_extra()) == [("took", "2s")]
 
 
 def test_the_fields_that_say_more_than_the_message_are_shown():
     line = said(1, "GET /a 200", status=200, route="/a", duration_ms=1.5, token=None, lost=0, request_id="r")
-    assert list(iter_extra(parse_record("a", line, None))) == [("duration_ms", "1.5")]
+    assert list(parse_record("a", line).iter_extra()) == [("duration_ms", "1.5")]
     wrong = said(1, "moved 80", "error", moved=8, request_id="r", action="x")
-    assert list(iter_extra(parse_record("a", wrong, None))) == [
+    assert list(parse_record("a", wrong).iter_extra()) == [
         ("moved", "8"),
         ("request_id", "r"),
         ("action", "x"),
@@ -188,35 +183,35 @@ def test_the_fields_that_say_more_than_the_message_are_shown():
 
 
 def test_a_plain_line_that_begins_with_a_time_has_one():
-    record = parse_record("runtime", "2026-01-02T03:04:05.500+01:00 query: ended", None)
-    assert (record.message, record.at_s, record.is_stamped) == ("query: ended", 1767319445.5, True)
+    record = parse_record("runtime", "2026-01-02T03:04:05.500+01:00 query: ended")
+    assert (record.message, record.at_s) == ("query: ended", 1767319445.5)
 
 
 def test_what_the_runtime_prints_is_of_no_interest_among_warnings():
-    levels = [parse_record("runtime", line, 5.0).level for line in ("  query  http://x", "error: no etcd")]
-    assert levels == ["info", "error"]
-    assert parse_record("collect", "Traceback (most recent call last):", 5.0).level == ""
+    levels = [parse_record("runtime", line).level for line in ("  query  http://x", "error: no etcd")]
+    assert levels == ["info", ""]
+    assert parse_record("collect", "Traceback (most recent call last):").level == ""
 
 
 @pytest.mark.parametrize("line", ["{", "[1]", '"x"', "{}x", "2026-99-99T00:00:00Z no time", "plain"])
 def test_other_lines_stay_as_they_are(line):
-    record = parse_record("a", line, 5.0)
-    assert (record.message, record.at_s, record.level, record.is_stamped) == (line, 5.0, "", False)
-    assert all(reaches(record, level) for level in LEVELS)
+    record = parse_record("a", line)
+    assert (record.message, record.at_s, record.level) == (line, None, "")
+    assert all(record.reaches(level) for level in LEVELS)
 
 
 @given(st.text(st.characters(exclude_characters="\n", exclude_categories=("Cs",))))
 def test_any_line_can_be_shown(line):
-    record = parse_record("a", line, None)
+    record = parse_record("a", line)
     assert not any(c in clean(record.message + line) for c in "\x1b\x07\x00\r\x9b")
-    list(iter_extra(record))
+    list(record.iter_extra())
 
 
 @given(st.dictionaries(st.sampled_from(["time", "level", "message", "exception", "x", "instance"]), st.none() | st.integers() | st.text() | st.lists(st.integers()) | st.floats()))  # fmt: skip
 def test_any_object_can_be_shown(fields):
-    record = parse_record("a", json.dumps(fields), None)
-    list(iter_extra(record))
-    assert reaches(record, "debug")
+    record = parse_record("a", json.dumps(fields))
+    list(record.iter_extra())
+    assert record.reaches("debug")
 
 
 def test_a_day_that_is_not_todays_is_said():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -104,7 +103,7 @@ def test_declarations_that_contradict_each_other_are_refused():
     with pytest.raises(ValueError, match="declared twice"):
         build(gpus.LIST_GPUS, gpus.LIST_GPUS)
     with pytest.raises(ValueError, match="no client could tell"):
-        build(gpus.LIST_GPUS, replace(gpus.LIST_GPUS, method="POST", service="upload"))
+        build(gpus.LIST_GPUS, gpus.LIST_GPUS._replace(method="POST", service="upload"))
 
     class Gpu(Shape):
         """Another of that name."""
@@ -117,7 +116,7 @@ def test_declarations_that_contradict_each_other_are_refused():
     with pytest.raises(ValueError, match="two models of the API are called Gpu"):
         build(gpus.LIST_GPUS, other)
     with pytest.raises(ValueError, match="declares 200 twice"):
-        build(replace(gpus.LIST_GPUS, answers=(Answer(data=int), Answer(data=str))))
+        build(gpus.LIST_GPUS._replace(answers=(Answer(data=int), Answer(data=str))))
 
 
 def test_every_endpoint_has_an_example(document):

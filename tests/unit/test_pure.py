@@ -22,6 +22,7 @@ from shared.ingest.blocks import find_cut, iter_blocks
 from shared.keys import (
     IndexKey,
     Keys,
+    is_day,
     is_message_id,
     is_upload_id,
     message_id,
@@ -89,6 +90,30 @@ def test_an_event_with_another_day_is_refused(day):
 
 
 # -- keys
+
+
+@pytest.mark.parametrize("text", ["20240229", "19700101"])
+def test_a_day_is_eight_digits_of_a_calendar(text):
+    assert is_day(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "20230229",
+        "20241301",
+        "2024-1-1",
+        "2024W011",
+        "2024010",
+        "202401011",
+        "\uff12\uff10\uff12\uff14\uff10\uff11\uff10\uff11",
+        "",
+        None,
+        20240101,
+    ],
+)
+def test_anything_else_is_no_day(text):
+    assert not is_day(text)
 
 
 def test_keys_are_read_back():

@@ -9,10 +9,13 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
-from local_runtime.detach import Detached, ask_to_end, wait_gone
+from local_runtime.commands.down import ask_to_end, wait_gone
+from local_runtime.detach import start_detached
 from local_runtime.running import announce, find_pid, is_alive, read_running, signed
 from local_runtime.runtime import lock_data_dir
 from shared.errors import Conflict
@@ -62,7 +65,7 @@ def test_a_runtime_that_is_ready_is_found_and_gone_at_the_end(tmp_path):
     with lock_data_dir(tmp_path) as lock, signed(tmp_path, lock):
         assert find_pid(tmp_path) == os.getpid()
         assert read_running(tmp_path) is None
-        running = announce(tmp_path, **WHERE, metrics="http://127.0.0.1:3/metrics")
+        running = announce(tmp_path, **WHERE)
         assert read_running(tmp_path) == running
         assert running.pid == os.getpid()
         assert running.urls == WHERE["urls"]
@@ -95,11 +98,8 @@ def test_a_stranger_with_the_pid_is_not_signalled_while_another_holds_the_lock(t
     # A runtime that has the lock and has not signed it yet, or the guard of one that was killed.
     with holder(tmp_path, signs=False) as process:
         (tmp_path / "lock").write_text(f"{stranger.pid}\n")
-        (tmp_path / "runtime.json").write_text(
-            json.dumps({"pid": stranger.pid, "started_at": "2026-01-01T00:00:00+00:00", **WHERE})
-        )
         assert is_alive(tmp_path)
-        assert read_running(tmp_path) is None
+        assert find_pid(tmp_path) is None
         assert ask_to_end(tmp_path, signal.SIGKILL) is None
         assert not wait_gone(tmp_path, 0)
         assert process.poll() is None
@@ -111,6 +111,41 @@ def test_who_only_has_the_lock_file_open_is_no_runtime(tmp_path):
         waits.write(str(os.getpid()))
         waits.flush()
         assert find_pid(tmp_path) is None
+
+
+def as_nobody(call):
+    """What a call raises when another user makes it."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.setuid(65534)
+        try:
+            call()
+        except BaseException as exc:  # noqa: BLE001  (nothing may go on as a second pytest)
+            os.write(writing, repr(exc).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    os.waitpid(child, 0)
+    with os.fdopen(reading) as told:
+        return told.read()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_a_runtime_of_somebody_else_is_said_to_be_and_can_still_be_looked_at():
+    with (
+        TemporaryDirectory() as folder,
+        holder(Path(folder), says=f"announce(data_dir, **{WHERE})") as process,
+    ):
+        data_dir = Path(folder)
+        data_dir.chmod(0o755)
+        said = as_nobody(lambda: ask_to_end(data_dir, signal.SIGTERM))
+        assert f"process {process.pid}) is somebody else's" in said
+        assert as_nobody(lambda: read_running(data_dir).pid) == ""
+        data_dir.chmod(0o700)
+        assert "is somebody else's" in as_nobody(lambda: is_alive(data_dir))
+        assert as_nobody(lambda: read_running(data_dir)) == ""
+        assert process.poll() is None
 
 
 def test_the_holder_is_signalled_and_waited_for(tmp_path):
@@ -154,7 +189,7 @@ def test_looking_does_not_take_the_lock_from_others_who_look(tmp_path):
 def test_a_second_runtime_in_the_background_is_refused_at_once(tmp_path):
     with lock_data_dir(tmp_path) as lock, signed(tmp_path, lock):
         with pytest.raises(Conflict, match=rf"process {os.getpid()}\) .*`gpu-telemetry down "):
-            Detached(["up"], tmp_path)
+            start_detached(["up"], tmp_path)
         assert not (tmp_path / "logs").exists()
 
 

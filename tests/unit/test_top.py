@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import signal
 import socket
@@ -15,16 +14,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from local_runtime.commands.looks import History, Look, Looker, describe_queue, parse_gauges
-from local_runtime.commands.screen import build_screen, draw_bars, format_rate
+from local_runtime.commands.screen import build_screen, describe_queue, draw_bars, format_rate
+from local_runtime.commands.top import read_look
 from shared.client import Client
 from shared.errors import Transient
-from tests.admin import METRICS, Admin, service, serving_admin
+from tests.admin import Admin, service, serving_admin
 from tests.terminal import on_terminal
 from tests.waiting import wait_until
 
 COMMAND = Path(sys.executable).parent / "gpu-telemetry"
-AT_S = 1_767_323_045.0
+AT = "2026-01-02T03:04:05.000+00:00"
+
+
+QUEUE = {
+    "etcd_up": 1.0, "queue_depth": 1234.0, "queue_bytes": 3_145_728.0, "queue_oldest_message_age_seconds": 3.25,
+    "queue_claimed": 40.0, "dead_letters": 2.0, "etcd_database_bytes": 10_485_760.0,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -40,26 +45,19 @@ def top(*arguments, **environment):
 
 
 def look_at(admin, queue=None):
-    return Look(
-        at_s=AT_S, services=admin.services, processes=admin.processes, events=admin.events, queue=queue
-    )
+    said = {"services": admin.services, "processes": admin.processes, "events": admin.events}
+    return {"at": AT, "queue": queue, **said}
 
 
-def draw(look, *, width=80, encoding="utf-8", history=None):
-    if history is None:
-        history = History()
-        history.add(look)
-    raw = io.BytesIO()
-    console = Console(
-        file=io.TextIOWrapper(raw, encoding=encoding, errors="replace"), width=width, force_terminal=False
-    )
-    console.print(build_screen(look, history, console, "http://127.0.0.1:8090"))
-    console.file.flush()
-    return raw.getvalue().decode(encoding).splitlines()
+def draw(look, *, width=80, rows=None):
+    console = Console(width=width, force_terminal=False)
+    with console.capture() as drawn:
+        console.print(build_screen(look, rows or {}, "http://127.0.0.1:8090", width))
+    return drawn.get().splitlines()
 
 
 def test_everything_fits_into_eighty_columns():
-    lines = draw(look_at(Admin(), parse_gauges(METRICS)))
+    lines = draw(look_at(Admin(), QUEUE))
     assert max(map(len, lines)) <= 80
     assert len(lines) <= 24
     collect = next(line for line in lines if line.startswith("collect"))
@@ -77,19 +75,10 @@ def test_the_last_five_decisions_are_shown_with_their_reasons():
     ]
 
 
-def test_a_terminal_without_unicode_gets_ascii():
-    text = "\n".join(draw(look_at(Admin(), parse_gauges(METRICS)), encoding="ascii"))
-    assert "####+++..." in text
-    assert "?" not in text
-
-
 @pytest.mark.parametrize("width", [20, 40, 79, 80, 132, 300])
 def test_no_line_is_wider_than_the_terminal(width):
-    look = look_at(Admin(), parse_gauges(METRICS))
-    history = History()
-    for _ in range(500):
-        history.add(look)
-    assert max(map(len, draw(look, width=width, history=history))) <= width
+    rows = {"collect": [812_345.0] * 500}
+    assert max(map(len, draw(look_at(Admin(), QUEUE), width=width, rows=rows))) <= width
 
 
 def test_more_instances_than_there_is_room_for_are_a_number():
@@ -99,13 +88,6 @@ def test_more_instances_than_there_is_room_for_are_a_number():
     assert line.split()[1:3] == ["●●●●●●●●●+", "40/40/∞"]
 
 
-def test_what_a_service_does_not_say_is_not_made_up():
-    admin = Admin()
-    admin.services = [{"name": "bare", "ready": 1}]
-    line = next(line for line in draw(look_at(admin)) if line.startswith("bare"))
-    assert "0" not in line
-
-
 def test_an_instance_that_crashes_is_said_to():
     admin = Admin()
     admin.services = [service("bad", states=["backoff"])]
@@ -113,11 +95,7 @@ def test_an_instance_that_crashes_is_said_to():
 
 
 def test_rows_are_drawn_for_those_who_had_some():
-    look, history = look_at(Admin()), History()
-    for rows in (0.0, 100.0, 800.0):
-        look.services[0]["rows_per_s"] = rows
-        history.add(look)
-    lines = draw(look, history=history)
+    lines = draw(look_at(Admin()), rows={"collect": [0.0, 100.0, 800.0], "query": [0.0], "upload": [1.0]})
     flows = lines[lines.index("rows/s") + 1 : lines.index("scaling") - 1]
     assert [flow.split()[0] for flow in flows] == ["collect", "upload"]
     assert flows[0].startswith("collect  ▁█ up to 800")
@@ -125,8 +103,7 @@ def test_rows_are_drawn_for_those_who_had_some():
 
 @given(st.lists(st.floats(0, 1e12), max_size=50))
 def test_bars_are_as_many_as_values_and_nothing_else_is_zero(values):
-    bars = " ▁▂▃▄▅▆▇█"
-    drawn = draw_bars(values, bars)
+    drawn = draw_bars(values)
     assert len(drawn) == len(values)
     assert all((bar == " ") == (value == 0) for bar, value in zip(drawn, values, strict=True))
     assert not any(values) or drawn[values.index(max(values))] == "█"
@@ -143,22 +120,24 @@ def test_the_queue_is_said_to_be_unknown_rather_than_empty():
     assert describe_queue({"queue_depth": 0.0}) == "0 messages"
 
 
-def test_the_queue_is_read_from_who_always_runs(admin):
-    look = Looker(Client(admin.url), admin.url + "/metrics").look(AT_S)
-    assert look.queue["queue_oldest_message_age_seconds"] == 3.25
-    assert "events_total" not in look.queue
-    assert Looker(Client(admin.url), admin.url + "/nothing").look(AT_S).queue is None
-    assert Looker(Client(admin.url), None).look(AT_S).queue is None
+def test_the_queue_is_read_from_where_the_runtime_says(admin):
+    assert read_look(Client(admin.url))["queue"] is None
+    admin.metrics = admin.url + "/metrics"
+    look = read_look(Client(admin.url))
+    assert look["queue"] == QUEUE
+    admin.metrics = admin.url + "/nothing"
+    assert read_look(Client(admin.url))["queue"] is None
+    assert "1,234 messages" in describe_queue(look["queue"])
 
 
-def test_without_a_terminal_it_is_one_plain_table(admin):
+def test_without_a_terminal_it_is_drawn_once(admin):
     done = top("--url", admin.url)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    assert lines[0].split()[:4] == ["NAME", "READY", "DESIRED", "MAX_SCALE"]
-    assert lines[1].split() == ["collect", "4", "10", "10", "12", "3", "14.2", "31.4", "812345", "5", "panic"]
-    assert lines[-1].endswith("collect  6 -> 7  reason 6")
-    assert done.stdout.isascii()
+    collect = next(line.split() for line in lines if line.startswith("collect"))
+    assert collect[2:] == ["4/10/10", "12", "3", "14.2", "31.4", "812,345", "5", "panic"]
+    assert lines[-1].rstrip().endswith("collect  6 -> 7  reason 6")
+    assert "\x1b" not in done.stdout
     assert admin.looks == 1
 
 
@@ -212,25 +191,32 @@ def test_colours_are_left_out_where_they_are_not_wanted(admin):
         assert "\x1b[?1049h" not in shown.raw
 
 
-def test_a_runtime_that_goes_away_is_one_line_and_status_one():
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 130), (signal.SIGHUP, 130), (None, 1)])
+def test_whatever_ends_it_leaves_the_terminal_as_it_was(number, code):
     with serving_admin() as admin:
         shown = on_terminal(COMMAND, "top", "--url", admin.url, "--interval", "100ms")
         terminal = shown.__enter__()
+        before = terminal.modes
         wait_until(lambda: "812,345" in terminal.text)
+        assert terminal.modes != before
+        terminal.process.send_signal(signal.SIGTSTP)
+        if number:
+            terminal.process.send_signal(number)
+            terminal.wait()
     try:
-        assert terminal.wait() == 1
-        after = terminal.raw.rpartition("\x1b[?1049l")[2].strip().splitlines()
-        assert len(after) == 1
-        assert "is gone: `gpu-telemetry up` starts one" in after[0]
+        assert terminal.wait() == code
+        assert terminal.modes == before
+        after = terminal.raw.rpartition("\x1b[?25h\x1b[?1049l")[2].strip().splitlines()
+        assert ["answer" in line for line in after] == [True] * (number is None)
     finally:
         shown.__exit__(None, None, None)
 
 
 def test_a_runtime_that_does_not_answer_is_not_waited_for_for_long():
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        looker = Looker(Client(f"http://127.0.0.1:{silent.getsockname()[1]}", idle_s=0.1), None)
+        client = Client(f"http://127.0.0.1:{silent.getsockname()[1]}", idle_s=0.1)
         with pytest.raises(Transient, match="stopped answering"):
-            looker.look(AT_S)
+            read_look(client)
 
 
 def test_where_nothing_is_it_says_what_starts_it(admin):

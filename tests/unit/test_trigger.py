@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from local_runtime.cli import cli
-from local_runtime.commands.trigger import build_headers, find_url
+from local_runtime.commands.trigger import find_url
 from local_runtime.running import announce, signed
 from local_runtime.runtime import lock_data_dir
 from shared.errors import InvalidInput, NotFound, Transient
@@ -120,9 +120,11 @@ def test_an_answer_that_is_no_json_is_shown_as_text_that_does_no_harm(function):
 
 
 @pytest.mark.parametrize("value", ["", "a\nb", "é", "a\x00"])
-def test_what_cannot_stand_in_a_header_is_refused(value):
-    with pytest.raises(InvalidInput, match="--id"):
-        build_headers(kind="t", source="/s", id_=value, now_s=0.0)
+def test_what_cannot_stand_in_a_header_is_refused(function, value):
+    failed = trigger("collect", "--url", function.url, "--id", value).exception
+    assert isinstance(failed, InvalidInput)
+    assert "--id" in failed.message
+    assert function.got == []
 
 
 def test_the_address_is_the_running_runtimes_or_the_usual_one(tmp_path):

@@ -8,9 +8,8 @@ the answer breaks off.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import pyarrow as pa
 from flask import Request
@@ -28,8 +27,7 @@ Write: TypeAlias = Callable[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Format:
+class Format(NamedTuple):
     """A way to write records."""
 
     name: FormatName

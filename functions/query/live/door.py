@@ -19,10 +19,10 @@ from flask import request as current_request
 from shared.api.live import LIVE, LiveWanted
 from shared.errors import InvalidInput, Transient
 from shared.http import Route
-from shared.store.news import News
 
 if TYPE_CHECKING:
     from functions.query.live.hub import Hub
+    from shared.store.news import News
 
 log = logging.getLogger(__name__)
 

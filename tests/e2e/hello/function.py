@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import threading
 import time
 from pathlib import Path
@@ -21,13 +20,15 @@ _leak = []
 
 @functions_framework.http
 def hello(request):
-    """Answer who answers; ?sleep=S first, /hang never, /leak takes memory, /exit ends the instance."""
+    """Answer who answers; ?sleep=S first, /hang never, /spin?seconds=S busily, /leak takes memory."""
     if request.path == "/hang":
         threading.Event().wait()
     if request.path == "/leak":
         _leak.append(os.urandom(1) * 300_000_000)
-    if request.path == "/exit":
-        os.kill(os.getppid(), signal.SIGKILL)
+    if request.path == "/spin":
+        end = time.monotonic() + float(request.args["seconds"])
+        while time.monotonic() < end:
+            pass
     if request.path == "/event":
         with (FOLDER / "events").open("a") as events:
             events.write(json.dumps({k.lower(): v for k, v in request.headers}) + "\n")
