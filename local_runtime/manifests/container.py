@@ -100,7 +100,7 @@ class ReadinessProbe(Probe):
 
 
 class LivenessProbe(Probe):
-    """A liveness probe, with Kubernetes' defaults."""
+    """A liveness or startup probe, with Kubernetes' defaults."""
 
     DEFAULTS = Probe.DEFAULTS | {"periodSeconds": 10}
     #: One answer is a sign of life.
@@ -144,10 +144,10 @@ class _ContainerPort(Part):
 class FunctionContainer(Container):
     """The container of a Service, as far as Knative allows."""
 
-    READ_PAST = f"{Container.READ_PAST} startupProbe"
     ports: Annotated[Many[_ContainerPort], Field(max_length=1)] = ()
     readiness_probe: ReadinessProbe | None = None
     liveness_probe: LivenessProbe | None = None
+    startup_probe: LivenessProbe | None = None
 
     @model_validator(mode="after")
     def _check(self) -> FunctionContainer:
@@ -160,6 +160,7 @@ class FunctionContainer(Container):
         for alias, probe in (
             ("readinessProbe", self.readiness_probe),
             ("livenessProbe", self.liveness_probe),
+            ("startupProbe", self.startup_probe),
         ):
             handler = probe and (probe.http_get or probe.tcp_socket)
             if handler and handler.port not in own:

@@ -45,6 +45,7 @@ PROBE = {"httpGet": {"path": "/health"}}
         (f"{CONTAINER}.readinessProbe", PROBE | {"tcpSocket": {}}, "expected one of httpGet and tcpSocket"),
         (f"{CONTAINER}.readinessProbe.failureThreshold", 3, "needs a periodSeconds of at least 1 beside it"),
         (f"{CONTAINER}.readinessProbe.httpGet.port", 9000, "expected the container's port or none, not 9000"),
+        (f"{CONTAINER}.startupProbe", {"tcpSocket": {"port": 9000}}, ""),
         (f"{CONTAINER}.readinessProbe.httpGet.host", "example.org", "expected '', not 'example.org'"),
         (f"{CONTAINER}.livenessProbe.successThreshold", 2, "expected 1, not 2"),
         ("spec.template.metadata.name", "other-1", "expected a name that begins with upload-, not 'other-1'"),
