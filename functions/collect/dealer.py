@@ -8,7 +8,6 @@ message, goes at once.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from shared.queue import MAX_MESSAGES_PER_CLAIM, ReadyMessage
 
@@ -20,17 +19,12 @@ GROUP_BYTES = 1_000_000
 WINDOW = 4096
 
 
-@dataclass(slots=True)
-class _Waiting:
-    message: ReadyMessage
-    since: float
-
-
 class Dealer:
     """What is known and not dealt yet, in order of arrival; for one thread."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, _Waiting] = {}
+        #: With the time since when.
+        self._waiting: dict[str, tuple[ReadyMessage, float]] = {}
         #: Messages that collect was told of and has not answered for, with the revision it was told.
         self._dealt: dict[str, int] = {}
         #: Of these the ones that the bell has named since.
@@ -58,9 +52,9 @@ class Dealer:
 
     def _note(self, m: ReadyMessage, now: float) -> None:
         if m.id in self._waiting:
-            self._waiting[m.id].message = m
+            self._waiting[m.id] = m, self._waiting[m.id][1]
         elif len(self._waiting) < WINDOW:
-            self._waiting[m.id] = _Waiting(m, now)
+            self._waiting[m.id] = m, now
         else:
             self.overflowed = True
 
@@ -68,14 +62,13 @@ class Dealer:
         """Take the next group, or nothing where waiting a little longer makes a better one."""
         group: list[ReadyMessage] = []
         size, full, oldest = 0, False, now
-        for w in self._waiting.values():
-            m = w.message
+        for m, since in self._waiting.values():
             if group and (m.attempts or size + m.bytes > GROUP_BYTES or m.day != group[0].day):
                 full = True
                 break
             group.append(m)
             size += m.bytes
-            oldest = min(oldest, w.since)
+            oldest = min(oldest, since)
             if m.attempts or len(group) >= MAX_MESSAGES_PER_CLAIM:
                 full = True
                 break
@@ -89,7 +82,7 @@ class Dealer:
     def due(self, now: float) -> float:
         """Tell in how many seconds `deal` is worth asking again; infinite while nothing waits."""
         first = next(iter(self._waiting.values()), None)
-        return float("inf") if first is None else max(first.since + GATHER_S - now, 0.0)
+        return float("inf") if first is None else max(first[1] + GATHER_S - now, 0.0)
 
     def done(self, group: Iterable[ReadyMessage], now: float) -> None:
         """Forget a group that collect has answered for, well or not: a listing finds what is left of it.

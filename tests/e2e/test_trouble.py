@@ -6,6 +6,7 @@ import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 
+from local_runtime.instance import accepts
 from tests.e2e.greeting import MANIFESTS, Callers
 from tests.processes import members
 from tests.waiting import wait_until
@@ -49,3 +50,34 @@ def test_an_instance_that_stands_still_is_replaced_and_one_that_spins_keeps_nobo
     wait_until(is_replaced, 20)
     assert hello.get().status == 200
     assert not members(stopped["pid"])
+
+
+def test_requests_under_way_and_waiting_are_answered_when_the_runtime_ends(hello):
+    """Also one whose instance only just starts: nothing ran before it."""
+    at_zero = (
+        "--set=config-autoscaler.allow-zero-initial-scale=true",
+        "--set=hello.autoscaling.knative.dev/initial-scale=0",
+    )
+    hello = hello(*at_zero, "--set=hello.autoscaling.knative.dev/max-scale=1")
+    assert hello.instances() == []
+    with ThreadPoolExecutor(3) as pool:
+        asking = [pool.submit(hello.get, "/?sleep=0.2") for _ in range(3)]
+        wait_until(lambda: hello.service()["queued"] == 3, every_s=0.001)
+        assert hello.instances("starting")
+        assert hello.up.end() == 0
+        assert [a.result(1).status for a in asking] == [200, 200, 200]
+    assert not hello.up.left_behind()
+
+
+def test_a_second_signal_waits_for_nobody(hello):
+    hello = hello()
+    with ThreadPoolExecutor(1) as pool:
+        address = ("127.0.0.1", int(hello.url.rpartition(":")[2]))
+        slow = pool.submit(hello.get, "/?sleep=20")
+        wait_until(lambda: hello.service()["in_flight"])
+        hello.up.process.send_signal(signal.SIGINT)
+        # It takes no more connections: it has begun to end, and waits for the one request.
+        wait_until(lambda: not accepts(address))
+        assert hello.up.end(signal.SIGINT, 2.5) == 0
+        assert slow.result(5).status == 502
+    assert not hello.up.left_behind()
