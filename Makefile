@@ -10,6 +10,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 UP_ARGS ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+# Tests at a time: those through `up` wait more than they work.
+WORKERS ?= 4
 IMAGE ?= gpu-telemetry:latest
 BASE_IMAGE ?=
 
@@ -68,7 +70,7 @@ run-query: deps ## Run the query function alone on PORT (8080) against ETCD_ENDP
 	PORT=$${PORT:-8080} exec $(BIN)/functions-framework --source functions/query/main.py --target query --host 127.0.0.1
 
 test: deps-dev ## Run all tests, a file per core at a time (under 5 minutes)
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 test-unit: deps-dev ## Run the tests that need nothing but Python
 	$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)

@@ -154,6 +154,8 @@ class Pipeline:
 
     def restart_query(self) -> None:
         """Kill query and wait until the runtime has started another that answers."""
+        # It may be scaled to zero: then whoever asks finds a fresh one anyway.
+        self.query.request("GET", "/health")
         pids = {instance["pid"] for instance in self.services()["query"]["instances"]}
         for pid in pids:
             os.kill(pid, 9)

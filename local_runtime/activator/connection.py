@@ -68,6 +68,11 @@ class Connection(web.RequestHandler):
         quoted = _BEYOND_ASCII.sub(lambda byte: b"%%%02X" % ord(byte[0]), found[1])
         return data[: found.start(1)] + quoted + data[found.end(1) :]
 
+    @property
+    def is_resting(self) -> bool:
+        """Whether nothing of a request has come that was not answered."""
+        return self._is_at_start and not self._messages
+
     def begin(self, body: StreamReader) -> bytes | None:
         """Note that a request is worked on; give what it is for, where that had to be quoted."""
         self._body = body

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from aiohttp.http import RawResponseMessage
+from aiohttp.http import HttpProcessingError, RawResponseMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web import RequestPayloadError
 
@@ -99,9 +99,12 @@ class Exchange:
             else:
                 await self._answer(lease, message, payload)
         except BROKEN as exc:
-            log.warning("%s broke off: %s", lease.name, exc or type(exc), extra={"action": "broke-off"})
             if self._is_body_broken:
                 raise _Unanswered(400, "the body of the request is not a valid one") from exc
+            why = " ".join(str(exc).split())
+            log.warning("%s broke off: %s", lease.name, why, extra={"action": "broke-off"})
+            if isinstance(exc, HttpProcessingError):
+                raise _Unanswered(502, f"{lease.name} gave an answer that is not valid HTTP") from exc
             raise _Unanswered(502, f"{lease.name} broke the connection off before it answered") from exc
         finally:
             lease.release()

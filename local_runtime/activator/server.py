@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import dataclass
 from typing import cast
@@ -85,9 +86,8 @@ class Activator:
 
     def _close_resting(self) -> None:
         """Close connections that no request is under way on, and have the others close after theirs."""
-        busy = {client.request.protocol for client in self._under_way}
         for connection in self._listening.connections.connections if self._listening else ():
-            if connection not in busy:
+            if cast("Connection", connection).is_resting:
                 connection.force_close()
         for client in self._under_way:
             client.keep_open(is_open=False)
@@ -103,7 +103,8 @@ class Activator:
             client.keep_open(is_open=False)
         except Exception:
             log.exception("%s: the activator has a defect", self.service, extra={"action": "crash"})
-            await client.give_up()
+            with contextlib.suppress(ClientLeft):
+                await client.give_up()
         finally:
             cast("Connection", request.protocol).finish()
             self._under_way.discard(client)

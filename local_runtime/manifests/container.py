@@ -157,8 +157,11 @@ class FunctionContainer(Container):
         # Locally an instance has one port, another one each: PORT.
         port = self.ports[0] if self.ports else _ContainerPort()
         own = (0, "", port.container_port or _DEFAULT_PORT, port.name or "http")
-        for alias in ("readinessProbe", "livenessProbe", "startupProbe"):
-            probe: Probe | None = getattr(self, alias.replace("Probe", "_probe"))
+        for alias, probe in (
+            ("readinessProbe", self.readiness_probe),
+            ("livenessProbe", self.liveness_probe),
+            ("startupProbe", self.startup_probe),
+        ):
             handler = probe and (probe.http_get or probe.tcp_socket)
             if handler and handler.port not in own:
                 path = (alias, "httpGet" if isinstance(handler, HttpGet) else "tcpSocket", "port")

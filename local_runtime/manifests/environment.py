@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -21,10 +21,8 @@ from local_runtime.manifests.parts import (
 from local_runtime.manifests.scaling import CLUSTER_NAME, CLUSTER_NAMESPACE, ClusterSettings, parse_cluster
 from shared.errors import BadConfig
 
-#: Builds the error about a path of the container.
-Mistake = Callable[[Path, str], BadConfig]
-
 _Key = Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]{1,253}$")]
+_Source = Literal["configMapKeyRef", "secretKeyRef"]
 _REFERENCE = re.compile(r"\$(\$|\(([^()]*)\))")
 
 
@@ -48,15 +46,13 @@ class ConfigMap(Resource):
 
     @model_validator(mode="after")
     def _check_cluster(self) -> ConfigMap:
-        name, namespace = self.metadata.name, self.metadata.namespace
-        if name != CLUSTER_NAME and namespace == CLUSTER_NAMESPACE:
+        namespace, is_cluster = self.metadata.namespace, self.cluster is not None
+        if namespace == CLUSTER_NAMESPACE and not is_cluster:
             expected = f"of Knative's own settings only {CLUSTER_NAME} is known"
-            raise build_mistake(("metadata", "name"), name, expected)
-        if name == CLUSTER_NAME and namespace not in {CLUSTER_NAMESPACE, "default"}:
+            raise build_mistake(("metadata", "name"), self.metadata.name, expected)
+        if is_cluster and namespace not in {CLUSTER_NAMESPACE, "default"}:
             expected = f"expected {CLUSTER_NAMESPACE}: Knative reads {CLUSTER_NAME} nowhere else"
             raise build_mistake(("metadata", "namespace"), namespace, expected)
-        # Raises what is wrong with the settings.
-        _ = self.cluster
         return self
 
     def values(self) -> dict[str, bytes]:
@@ -98,36 +94,18 @@ class _KeyReference(_MapReference):
     key: str
 
 
-class _Source(Part):
-    """One of two: a ConfigMap or a Secret."""
-
-    def pick(self) -> tuple[str, _MapReference]:
-        """Return the key in the manifest of what is referred to, and the reference; ValueError: not one."""
-        there = {str(f.alias): getattr(self, name) for name, f in type(self).model_fields.items()}
-        found = [(alias, value) for alias, value in there.items() if isinstance(value, _MapReference)]
-        if len(found) != 1:
-            raise ValueError(f"expected one of {' and '.join(alias for alias in there if 'Ref' in alias)}")
-        return found[0]
-
-    @model_validator(mode="after")
-    def _check_one(self) -> _Source:
-        self.pick()
-        return self
-
-
-class ValueSource(_Source):
-    """Where the value of a variable is from."""
-
-    config_map_key_ref: _KeyReference | None = None
-    secret_key_ref: _KeyReference | None = None
-
-
-class EnvironmentSource(_Source):
+class EnvironmentSource(Part):
     """All variables of a ConfigMap or Secret."""
 
     prefix: str = ""
     config_map_ref: _MapReference | None = None
     secret_ref: _MapReference | None = None
+
+    @model_validator(mode="after")
+    def _check_one(self) -> EnvironmentSource:
+        if (self.config_map_ref is None) == (self.secret_ref is None):
+            raise ValueError("expected one of configMapRef and secretRef")
+        return self
 
 
 class EnvironmentVariable(Part):
@@ -135,7 +113,7 @@ class EnvironmentVariable(Part):
 
     name: Annotated[str, Field(pattern=r"^[-._a-zA-Z][-._a-zA-Z0-9]*$")]
     value: str = ""
-    value_from: ValueSource | None = None
+    value_from: Annotated[dict[_Source, _KeyReference], Field(min_length=1, max_length=1)] | None = None
 
     @model_validator(mode="after")
     def _check_one(self) -> EnvironmentVariable:
@@ -152,67 +130,58 @@ def expand_references(text: str, variables: Mapping[str, str]) -> str:
     return _REFERENCE.sub(lambda found: "$" if found[1] == "$" else variables.get(found[2], found[0]), text)
 
 
-def resolve_environment(
-    sources: Iterable[EnvironmentSource],
-    variables: Iterable[EnvironmentVariable],
-    maps: Iterable[ConfigMap | Secret],
-    mistake: Mistake,
-) -> dict[str, str]:
-    """Put together the variables of a container: envFrom in its order, then env over it.
+class Resolver:
+    """Looks values up in ConfigMaps and Secrets; no error shows one."""
 
-    Raises:
-        BadConfig: What is referred to is not there; shows no value.
-    """
-    resolver = _Resolver(maps, mistake)
-    found: dict[str, str] = {}
-    for i, source in enumerate(sources):
-        path, of, values = resolver.find(("envFrom", i), source)
-        found |= {source.prefix + key: resolver.text(path, key + of, raw) for key, raw in values.items()}
-    for i, variable in enumerate(variables):
-        if variable.value_from is None:
-            raw = expand_references(variable.value, found).encode()
-            found[variable.name] = resolver.text(("env", i, "value"), variable.name, raw)
-        else:
-            value = resolver.value(("env", i, "valueFrom"), variable.value_from)
-            found |= {} if value is None else {variable.name: value}
-    return found
-
-
-class _Resolver:
-    """Looks values up in ConfigMaps and Secrets."""
-
-    def __init__(self, maps: Iterable[ConfigMap | Secret], mistake: Mistake) -> None:
+    def __init__(self, maps: Iterable[ConfigMap | Secret], mistake: Callable[[Path, str], BadConfig]) -> None:
+        """Take what there is in a namespace, and what builds the error about a path of a container."""
         self._maps = {(found.kind, found.metadata.name): found for found in maps}
         self._mistake = mistake
 
-    def find(self, path: Path, source: ValueSource | EnvironmentSource) -> tuple[Path, str, dict[str, bytes]]:
-        """Return the path of a reference, the words for what it means, and the values that are there."""
-        alias, reference = source.pick()
-        kind = "ConfigMap" if alias.startswith("configMap") else "Secret"
+    def resolve(
+        self, sources: Iterable[EnvironmentSource], variables: Iterable[EnvironmentVariable]
+    ) -> dict[str, str]:
+        """Put together the variables of a container: envFrom in its order, then env over it.
+
+        Raises:
+            BadConfig: What is referred to is not there, or no text.
+        """
+        found: dict[str, str] = {}
+        path: Path
+        for i, source in enumerate(sources):
+            for alias, of in (("configMapRef", source.config_map_ref), ("secretRef", source.secret_ref)):
+                path = ("envFrom", i, alias)
+                values = self._find(path, of) if of else {}
+                found |= {source.prefix + key: self._decode(path, key, raw) for key, raw in values.items()}
+        for i, variable in enumerate(variables):
+            if variable.value_from is None:
+                raw = expand_references(variable.value, found).encode()
+                found[variable.name] = self._decode(("env", i, "value"), variable.name, raw)
+            for alias, reference in (variable.value_from or {}).items():
+                path = ("env", i, "valueFrom", alias)
+                values, key = self._find(path, reference), reference.key
+                if key in values:
+                    found[variable.name] = self._decode(path, key, values[key])
+                elif not reference.optional:
+                    there = ", ".join(sorted(values)) or "none"
+                    raise self._mistake((*path, "key"), f"{reference.name!r} has no {key!r}; it has {there}")
+        return found
+
+    def _find(self, path: Path, reference: _MapReference) -> dict[str, bytes]:
+        """Return the values of what is referred to at a path; none where it is optional and not there."""
+        kind = "ConfigMap" if str(path[-1]).startswith("configMap") else "Secret"
         found = self._maps.get((kind, reference.name))
         if found is None and not reference.optional:
             there = ", ".join(sorted(name for of, name in self._maps if of == kind)) or "none"
             said = f"there is no {kind} {reference.name!r} in the folder (in this namespace there is {there})"
-            raise self._mistake((*path, alias, "name"), said)
-        return (*path, alias), f" of the {kind} {reference.name!r}", found.values() if found else {}
+            raise self._mistake((*path, "name"), said)
+        return found.values() if found else {}
 
-    def value(self, path: Path, source: ValueSource) -> str | None:
-        """Return the value of a variable; None: it is optional, and there is none."""
-        path, of, values = self.find(path, source)
-        reference = source.config_map_key_ref or source.secret_key_ref
-        if reference is None or (reference.optional and reference.key not in values):
-            return None
-        if reference.key not in values:
-            there = ", ".join(sorted(values)) or "none"
-            raise self._mistake((*path, "key"), f"there is no {reference.key!r}{of}, only {there}")
-        return self.text(path, reference.key + of, values[reference.key])
-
-    def text(self, path: Path, said: str, raw: bytes) -> str:
-        """Return a value as a process can have it in its environment."""
+    def _decode(self, path: Path, key: str, raw: bytes) -> str:
         try:
             text = raw.decode()
         except UnicodeDecodeError:
-            raise self._mistake(path, f"{said} is not UTF-8 text") from None
+            raise self._mistake(path, f"{key!r} is not UTF-8 text") from None
         if "\0" in text:
-            raise self._mistake(path, f"{said} has a zero byte")
+            raise self._mistake(path, f"{key!r} has a zero byte")
         return text

@@ -13,19 +13,19 @@ from shared.errors import BadConfig
 _POD: Path = ("spec", "template", "spec")
 _CONTAINER: Path = (*_POD, "containers", 0)
 _INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
-_ENVIRONMENT = "env."
 _NUMBERS = ("containerConcurrency", "timeoutSeconds", "responseStartTimeoutSeconds", "idleTimeoutSeconds")
+_ENVIRONMENT = "env.NAME"
+_ANNOTATION = f"{AUTOSCALING}..."
 _PROGRAM: dict[str, Path] = {
     _ENVIRONMENT: (*_CONTAINER, "env"),
     "resources.limits.memory": (*_CONTAINER, "resources", "limits", "memory"),
 }
-#: The paths of the keys that a kind takes; a key that ends in `.` or `/` begins one.
+#: The paths of the keys that a kind takes.
 _KEYS: dict[str, dict[str, Path]] = {
-    "Service": {AUTOSCALING: ANNOTATIONS, **{key: (*_POD, key) for key in _NUMBERS}, **_PROGRAM},
+    "Service": {_ANNOTATION: ANNOTATIONS, **{key: (*_POD, key) for key in _NUMBERS}, **_PROGRAM},
     "ContainerSource": _PROGRAM,
     "PingSource": {key: ("spec", key) for key in ("schedule", "timezone", "data", "contentType")},
 }
-_ENDINGS = {"/": "...", ".": "NAME"}
 
 
 def apply_overrides(documents: Sequence[Document], overrides: Iterable[str]) -> list[Document]:
@@ -41,40 +41,37 @@ def apply_overrides(documents: Sequence[Document], overrides: Iterable[str]) -> 
         target, equals, value = text.partition("=")
         name, _, key = target.partition(".")
         if not equals or not name or not key:
-            raise BadConfig(
-                f"--set {target!a}: expected NAME.KEY=VALUE, such as upload.{AUTOSCALING}window=6s"
-            )
-        if name == CLUSTER_NAME:
-            if not _find(result, name, "ConfigMap"):
-                result.append(_build_cluster())
-            _put(_find(result, name, "ConfigMap")[0], ("data", key), value, format_path((name, key)))
-        else:
-            _apply(result, name, key, value)
+            example = f"upload.{AUTOSCALING}window=6s"
+            raise BadConfig(f"--set {target!a}: expected NAME.KEY=VALUE, such as {example}")
+        if name == CLUSTER_NAME and not _find(result, name, "ConfigMap"):
+            metadata = {"name": name, "namespace": CLUSTER_NAMESPACE}
+            data = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
+            result.append(Document(file="--set", data=data))
+        _apply(result, name, key, value)
     return result
 
 
 def _apply(documents: Sequence[Document], name: str, key: str, value: str) -> None:
     # Without the value, which may be a secret.
     option = format_path((name, key))
+    if name == CLUSTER_NAME:
+        return _put(_find(documents, name, "ConfigMap")[0], ("data", key), value, option)
     named = _find(documents, name, *_KEYS)
     if not named:
         names = [d.data["metadata"]["name"] for d in _find(documents, None, *_KEYS)]
-        reason = f"there is no {name!r}" + suggest(name, [*names, CLUSTER_NAME])
-        raise BadConfig(f"--set {option}: {reason}")
+        raise BadConfig(f"--set {option}: there is no {name!r}{suggest(name, [*names, CLUSTER_NAME])}")
     for document in named:
         keys = _KEYS[document.data["kind"]]
-        prefix = next((known for known in keys if known[-1] in "./" and key.startswith(known)), None)
-        if prefix == _ENVIRONMENT:
-            return _put_variable(document, key.removeprefix(prefix), value, option)
-        if prefix is not None:
-            return _put(document, (*keys[prefix], spell(key)), value, option)
+        if _ENVIRONMENT in keys and key.startswith("env."):
+            return _put_variable(document, key.removeprefix("env."), value, option)
+        if _ANNOTATION in keys and key.startswith(AUTOSCALING):
+            return _put(document, (*ANNOTATIONS, spell(key)), value, option)
         if key in keys:
             # What is no number is left for the check to refuse.
             is_number = key in _NUMBERS and _INTEGER.fullmatch(value)
             return _put(document, keys[key], int(value) if is_number else value, option)
     kind = named[0].data["kind"]
-    known = [known + _ENDINGS.get(known[-1], "") for known in _KEYS[kind]]
-    raise BadConfig(f"--set {option}: a {kind} has no {key!r} to set{suggest(key, known)}")
+    raise BadConfig(f"--set {option}: a {kind} has no {key!r} to set{suggest(key, _KEYS[kind])}")
 
 
 def _put(document: Document, path: Path, value: object, option: str) -> None:
@@ -99,10 +96,7 @@ def _put_variable(document: Document, name: str, value: str, option: str) -> Non
 
 
 def _open(document: Document, path: Path) -> Any:
-    """Return what stands at a path; mappings on the way are made.
-
-    None: the document is not as it should be, which the check will say.
-    """
+    """Return what stands at a path, mappings on the way made; None: the check will say what is wrong."""
     place: Any = document.data
     for step in path:
         if isinstance(place, dict):
@@ -123,9 +117,3 @@ def _find(documents: Iterable[Document], name: str | None, *kinds: str) -> list[
         return isinstance(own, str) and name in {None, own}
 
     return [document for document in documents if matches(document.data)]
-
-
-def _build_cluster() -> Document:
-    metadata = {"name": CLUSTER_NAME, "namespace": CLUSTER_NAMESPACE}
-    data = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {}}
-    return Document(file="--set", data=data)

@@ -36,27 +36,16 @@ _REFUSED = {
     "initContainers": "is not run locally",
     "exec": "is not asked locally: use httpGet or tcpSocket",
     "grpc": "is not asked locally: use httpGet or tcpSocket",
-    "fieldRef": "has no value locally, where there is no pod: --set NAME.env.VARIABLE=VALUE",
-    "resourceFieldRef": "has no value locally, where there is no pod: --set NAME.env.VARIABLE=VALUE",
-    "revisionName": "names one of several revisions, and locally there is one: use latestRevision: true",
 }
+_WORDS = re.compile("^(Input|Tuple|Dictionary|String) should (be|have|match)")
+#: What says more than pydantic's own words.
 _EXPECTED = {
     "string_type": "expected a string; in YAML quote it",
     "int_type": "expected a whole number",
-    "int_from_float": "expected a whole number",
-    "bool_type": "expected true or false",
     "dict_type": "expected a mapping",
     "model_type": "expected a mapping",
     "tuple_type": "expected a list",
     "missing": "is missing",
-    "greater_than_equal": "expected at least {ge}",
-    "less_than_equal": "expected at most {le}",
-    "literal_error": "expected {expected}",
-    "string_pattern_mismatch": "expected what matches {pattern}",
-    "string_too_short": "expected something",
-    "string_too_long": "expected at most {max_length} characters",
-    "too_long": "expected at most {max_length} of them",
-    "too_short": "expected at least {min_length} of them",
 }
 
 
@@ -72,15 +61,11 @@ class Document:
     #: The options that values are from, by path.
     overrides: dict[Path, str] = field(default_factory=dict)
 
-    def line(self, path: Path) -> int | None:
-        """Return the line of a value, or of the closest one around it."""
-        return _find_closest(self.lines, path)
-
     def mistake(self, path: Path, reason: str, value: object = NO_VALUE) -> BadConfig:
         """Say what is wrong at a path; the error is the caller's to raise."""
         is_secret = isinstance(self.data, dict) and self.data.get("kind") == "Secret"
         said = reason if value is NO_VALUE or is_secret else f"{reason}, not {_show(value)}"
-        option, line = _find_closest(self.overrides, path), self.line(path)
+        option, line = _find_closest(self.overrides, path), _find_closest(self.lines, path)
         if option is not None:
             return BadConfig(f"--set {option}: {said}")
         after = ", ".join(f"--set {option}" for option in dict.fromkeys(self.overrides.values()))
@@ -94,16 +79,16 @@ class Document:
         """Say the first thing that pydantic found wrong."""
         first = exc.errors()[0]
         kind, value = first["type"], first["input"]
-        expected = _EXPECTED.get(kind)
-        reason = expected.format(**first.get("ctx", {})) if expected else first["msg"]
+        said = _WORDS.sub("expected", first["msg"].removeprefix("Value error, "))
         # Of a whole mapping or list it is the type that is told, where that is what is wrong.
         is_shown = kind != "missing" and (not isinstance(value, dict | list) or kind.endswith("_type"))
         # pydantic marks what is wrong with a key itself.
         path = tuple(step for step in first["loc"] if step != "[key]")
-        return self.mistake(path, reason.removeprefix("Value error, "), value if is_shown else NO_VALUE)
+        return self.mistake(path, _EXPECTED.get(kind, said), value if is_shown else NO_VALUE)
 
 
 def _find_closest(values: dict[Path, _T], path: Path) -> _T | None:
+    """Return what is known of a path, or of the closest one around it."""
     return next((values[path[:n]] for n in range(len(path), -1, -1) if path[:n] in values), None)
 
 
@@ -166,12 +151,9 @@ class Part(BaseModel):
 
 
 class TemplateMetadata(Part):
-    """What is attached to each revision or pod; what the API server writes is read past."""
+    """What is attached to each revision or pod."""
 
-    READ_PAST = (
-        "finalizers creationTimestamp generateName uid resourceVersion generation selfLink ownerReferences"
-        " managedFields"
-    )
+    READ_PAST = "finalizers creationTimestamp"
     name: str = ""
     namespace: str = ""
     labels: dict[str, str] = NOTHING
@@ -179,8 +161,12 @@ class TemplateMetadata(Part):
 
 
 class Metadata(TemplateMetadata):
-    """A resource's name, and what is attached to it."""
+    """A resource's name, and what is attached to it; what the API server writes is read past."""
 
+    READ_PAST = (
+        f"{TemplateMetadata.READ_PAST} generateName uid resourceVersion generation selfLink ownerReferences"
+        " managedFields"
+    )
     name: Annotated[str, Field(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
     namespace: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)] = "default"
 

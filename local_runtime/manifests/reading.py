@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from local_runtime.manifests.container import Container
 from local_runtime.manifests.documents import parse_documents
-from local_runtime.manifests.environment import ConfigMap, Secret, resolve_environment
+from local_runtime.manifests.environment import ConfigMap, Resolver, Secret
 from local_runtime.manifests.overrides import apply_overrides
 from local_runtime.manifests.parts import NO_VALUE, Document
 from local_runtime.manifests.parts import Path as DocumentPath
@@ -60,12 +60,9 @@ class Manifests:
         owner = next((owner for owner in self.owners if owner.container is container), None)
         namespace = "default" if owner is None else owner.metadata.namespace
         maps: list[ConfigMap | Secret] = [*self.config_maps, *self.secrets]
-        return resolve_environment(
-            container.env_from,
-            container.env,
-            [found for found in maps if found.metadata.namespace == namespace],
-            lambda path, reason: self.mistake(owner, (*_CONTAINER, *path), reason),
-        )
+        here = [found for found in maps if found.metadata.namespace == namespace]
+        resolver = Resolver(here, lambda path, reason: self.mistake(owner, (*_CONTAINER, *path), reason))
+        return resolver.resolve(container.env_from, container.env)
 
     def mistake(
         self, owner: Manifest | None, path: DocumentPath, reason: str, value: object = NO_VALUE
@@ -76,11 +73,7 @@ class Manifests:
 
 
 def read_manifests(folder: Path, overrides: Iterable[str] = ()) -> Manifests:
-    """Read every *.yaml and *.yml of a folder, kustomization.yaml left out.
-
-    Args:
-        folder: Where the files are.
-        overrides: Each `NAME.KEY=VALUE` of `--set`, applied in their order before anything is checked.
+    """Read every *.yaml and *.yml of a folder, kustomization.yaml left out, changed as each `--set` says.
 
     Raises:
         BadConfig: Not readable, not understood, a name used twice, a reference to what is not there, or

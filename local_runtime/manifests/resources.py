@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Generic, Literal, NoReturn, TypeVar
+from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
@@ -23,7 +23,6 @@ from local_runtime.manifests.scaling import AUTOSCALING, ClusterSettings, Scalin
 #: Knative's default (its ConfigMap config-defaults), of the begin of an answer too.
 _DEFAULT_TIMEOUT_S = 300
 _VISIBILITY = "networking.knative.dev/visibility"
-_WHOLE = 100
 _JSON = "application/json"
 _Seconds = Annotated[int, Field(ge=0, le=600)]
 _T = TypeVar("_T")
@@ -69,16 +68,10 @@ class _Template(Part, Generic[_T]):
     spec: _T
 
 
-class _TrafficTarget(Part):
-    # Locally there is one revision, which has all requests.
-    READ_PAST = "tag url"
-    latest_revision: Literal[True] = True
-    percent: Annotated[int, Field(ge=0, le=_WHOLE)] = 0
-
-
 class _ServiceSpec(Part):
+    #: Locally there is one revision, which has all requests.
+    READ_PAST = "traffic"
     template: _Template[RevisionSpec]
-    traffic: Many[_TrafficTarget] = ()
 
 
 class Service(Resource):
@@ -111,20 +104,17 @@ class Service(Resource):
     def _check(self, info: ValidationInfo) -> Service:
         cluster = info.context if isinstance(info.context, ClusterSettings) else ClusterSettings()
         self._scaling = parse_scaling(self.spec.template.metadata.annotations, cluster)
-        misplaced = next((key for key in self.metadata.annotations if key.startswith(AUTOSCALING)), None)
-        if misplaced:
-            path, value = ("metadata", "annotations", misplaced), self.metadata.annotations[misplaced]
-            raise build_mistake(path, value, "belongs under spec.template.metadata.annotations")
+        for key, value in self.metadata.annotations.items():
+            if key.startswith(AUTOSCALING):
+                expected = "belongs under spec.template.metadata.annotations"
+                raise build_mistake(("metadata", "annotations", key), value, expected)
         visibility = self.metadata.labels.get(_VISIBILITY, "cluster-local")
         if visibility != "cluster-local":
-            path = ("metadata", "labels", _VISIBILITY)
-            raise build_mistake(path, visibility, "expected cluster-local or no such label")
+            expected = "expected cluster-local or no such label"
+            raise build_mistake(("metadata", "labels", _VISIBILITY), visibility, expected)
         if not self.revision_name.startswith(f"{self.metadata.name}-"):
             expected = f"expected a name that begins with {self.metadata.name}-"
             raise build_mistake(("spec", "template", "metadata", "name"), self.revision_name, expected)
-        total = sum(target.percent for target in self.spec.traffic)
-        if self.spec.traffic and total != _WHOLE:
-            raise build_mistake(("spec", "traffic"), total, "expected shares that add up to 100")
         return self
 
 
@@ -199,16 +189,14 @@ class PingSpec(_SourceSpec):
         if self.content_type != _JSON or not body:
             return
         try:
-            value = json.loads(body, parse_constant=_refuse_constant)
+            value = json.loads(body)
+            # NaN is none of JSON's.
+            json.dumps(value, allow_nan=False)
         except (ValueError, RecursionError) as exc:
             raise ValueError(f"data of {_JSON} is not JSON: {exc}") from None
         if not isinstance(value, dict | None):
             # pydantic takes no other error for a mistake.
             raise ValueError(f"data of {_JSON} must be a JSON object")  # noqa: TRY004
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
 
 
 class PingSource(Resource):

@@ -18,7 +18,6 @@ AUTOSCALING = "autoscaling.knative.dev/"
 #: Where the annotations of a Service's revisions are.
 ANNOTATIONS: Path = ("spec", "template", "metadata", "annotations")
 _KPA: Final = "kpa.autoscaling.knative.dev"
-_HOUR_S = 3600.0
 _T = TypeVar("_T")
 #: Reads a value as Go writes it, not Python; raises ValueError, which says what is expected.
 _Reader: TypeAlias = Callable[[str], Any]
@@ -41,19 +40,6 @@ def _parse_float(text: str) -> float:
     return float(text)
 
 
-def _parse_burst_capacity(text: str) -> float:
-    value = _parse_float(text)
-    if value < 0 and value != -1:
-        raise ValueError("expected 0 or more, or -1 for any number")
-    return value
-
-
-def _parse_percent(text: str) -> float:
-    value: float = _above(_parse_float, 0)(text)
-    # Knative's own, older reading: up to 1 it is a fraction.
-    return value if value > 1 else value * 100
-
-
 def parse_duration_s(text: str) -> float:
     """Read a duration as Go writes it, `1m30s`, into seconds; a bare number is none."""
     if _DURATION.fullmatch(text) is None:
@@ -62,52 +48,44 @@ def parse_duration_s(text: str) -> float:
     return float(sum(steps, Decimal(0))) * (-1 if text.startswith("-") else 1)
 
 
-def _parse_whole_seconds(text: str) -> float:
-    value = parse_duration_s(text)
-    if value != round(value):
-        raise ValueError("expected whole seconds")
-    return value
+def _parse_share(text: str) -> float:
+    value = _parse_float(text)
+    # Knative's own, older reading: up to 1 it is a fraction.
+    return value if value > 1 else value * 100
 
 
-def _ranged(parse: _Reader, least: float, most: float = math.inf, expected: str = "") -> _Reader:
-    """Make a reader of what `parse` reads, if it is from `least` to `most`."""
-    usual = f"at least {least:g}" if math.isinf(most) else f"{least:g} to {most:g}"
-
+def _reader(parse: _Reader, is_right: Callable[[Any], bool], expected: str) -> _Reader:
     def read(text: str) -> Any:
         value = parse(text)
-        if not least <= value <= most:
-            raise ValueError(f"expected {expected or usual}")
+        if not is_right(value):
+            raise ValueError(f"expected {expected}")
         return value
 
     return read
 
 
-def _above(parse: _Reader, bound: float, unit: str = "") -> _Reader:
-    return _ranged(parse, math.nextafter(bound, math.inf), expected=f"more than {bound:g}{unit}")
+def _within(least: float, most: float = math.inf) -> Callable[[float], bool]:
+    return lambda value: least <= value <= most
 
 
-def _one_of(**words: Any) -> _Reader:
-    """Make a reader of one of several words, which says what each stands for."""
-
-    def read(text: str) -> Any:
-        if text not in words:
-            raise ValueError(f"expected {' or '.join(words)}")
-        return words[text]
-
-    return read
-
-
-_BOOL = _one_of(true=True, false=False)
-_CLASS = _one_of(**{_KPA: _KPA})
-_COUNT = _ranged(_parse_integer, 0)
-_PERCENT = _ranged(_parse_float, 1, 100)
-_TARGET = _ranged(_parse_float, 0.01)
-_THRESHOLD = _ranged(_parse_float, 110, 1000)
-_SHARE = _ranged(_parse_percent, 0, 100)
-_DELAY = _ranged(_parse_whole_seconds, 0, _HOUR_S, "0s to 1h")
-_RETENTION = _ranged(parse_duration_s, 0, _HOUR_S, "0s to 1h")
-_GRACE = _above(parse_duration_s, 0, "s")
-_WINDOW = _ranged(_parse_whole_seconds, 6, _HOUR_S, "6s to 1h")
+_BOOL = _reader({"true": True, "false": False}.get, lambda value: value is not None, '"true" or "false"')
+_CLASS = _reader(str, lambda text: text == _KPA, _KPA)
+_METRIC = _reader(str, lambda text: text in {"concurrency", "rps"}, "concurrency or rps")
+_AGGREGATION = _reader(str, lambda text: text == "linear", "linear")
+_COUNT = _reader(_parse_integer, _within(0), "at least 0")
+_ACTIVATION = _reader(_parse_integer, _within(2), "at least 2")
+_CAPACITY = _reader(_parse_float, lambda value: value >= 0 or value == -1, "0 or more, or -1 for any number")
+_PERCENT = _reader(_parse_float, _within(1, 100), "1 to 100")
+_SHARE = _reader(_parse_share, _within(0.01, 100), "0.01 to 100")
+_THRESHOLD = _reader(_parse_float, _within(110, 1000), "110 to 1000")
+_TARGET = _reader(_parse_float, _within(0.01), "at least 0.01")
+_LEAST_ONE = _reader(_parse_float, _within(1), "at least 1")
+_RATE = _reader(_parse_float, lambda value: value > 1, "more than 1")
+_GRACE = _reader(parse_duration_s, lambda value: value > 0, "more than 0s")
+_RETENTION = _reader(parse_duration_s, _within(0, 3600), "0s to 1h")
+_WHOLE = _reader(parse_duration_s, lambda value: value == round(value), "whole seconds")
+_DELAY = _reader(_WHOLE, _within(0, 3600), "0s to 1h")
+_WINDOW = _reader(_WHOLE, _within(6, 3600), "6s to 1h")
 
 
 def _setting(key: str, default: _T, read: _Reader) -> _T:
@@ -121,11 +99,9 @@ class _Common:
     """What the cluster says for all Services, and each of them for itself; the defaults are Knative's."""
 
     #: -1: any number.
-    target_burst_capacity: float = _setting("target-burst-capacity", 211.0, _parse_burst_capacity)
+    target_burst_capacity: float = _setting("target-burst-capacity", 211.0, _CAPACITY)
     panic_window_percent: float = _setting("panic-window-percentage", 10.0, _PERCENT)
-    panic_threshold_percent: float = _setting(
-        "panic-threshold-percentage", 200.0, _ranged(_parse_float, 110, 1000)
-    )
+    panic_threshold_percent: float = _setting("panic-threshold-percentage", 200.0, _THRESHOLD)
     initial_scale: int = _setting("initial-scale", 1, _COUNT)
     min_scale: int = _setting("min-scale", 0, _COUNT)
     #: 0: no limit.
@@ -142,14 +118,14 @@ class ClusterSettings(_Common):
     autoscaler_class: str = _setting("pod-autoscaler-class", _KPA, _CLASS)
     enable_scale_to_zero: bool = _setting("enable-scale-to-zero", default=True, read=_BOOL)
     allow_zero_initial_scale: bool = _setting("allow-zero-initial-scale", default=False, read=_BOOL)
-    max_scale_up_rate: float = _setting("max-scale-up-rate", 1000.0, _above(_parse_float, 1))
-    max_scale_down_rate: float = _setting("max-scale-down-rate", 2.0, _above(_parse_float, 1))
+    max_scale_up_rate: float = _setting("max-scale-up-rate", 1000.0, _RATE)
+    max_scale_down_rate: float = _setting("max-scale-down-rate", 2.0, _RATE)
     #: Percent, whether the ConfigMap says 70 or 0.7.
     target_utilization_percent: float = _setting("container-concurrency-target-percentage", 70.0, _SHARE)
     #: The total where a Service has neither a target nor a containerConcurrency.
     concurrency_target_default: float = _setting("container-concurrency-target-default", 100.0, _TARGET)
     rps_target_default: float = _setting("requests-per-second-target-default", 200.0, _TARGET)
-    activator_capacity: float = _setting("activator-capacity", 100.0, _ranged(_parse_float, 1))
+    activator_capacity: float = _setting("activator-capacity", 100.0, _LEAST_ONE)
     #: The most that a Service may have as its max-scale; 0: anything.
     max_scale_limit: int = _setting("max-scale-limit", 0, _COUNT)
     window_s: float = _setting("stable-window", 60.0, _WINDOW)
@@ -161,14 +137,14 @@ class Scaling(_Common):
     """How one Service scales."""
 
     autoscaler_class: str = _setting("class", _KPA, _CLASS)
-    metric: str = _setting("metric", "concurrency", _one_of(concurrency="concurrency", rps="rps"))
-    metric_aggregation: str = _setting("metric-aggregation-algorithm", "linear", _one_of(linear="linear"))
+    metric: str = _setting("metric", "concurrency", _METRIC)
+    metric_aggregation: str = _setting("metric-aggregation-algorithm", "linear", _AGGREGATION)
     #: What one instance may have at once, or be sent per second; None: containerConcurrency or the default.
     target: float | None = _setting("target", None, _TARGET)
     target_utilization_percent: float = _setting("target-utilization-percentage", 70.0, _PERCENT)
     window_s: float = _setting("window", 60.0, _WINDOW)
     #: The least that is started from zero; 0: no such least.
-    activation_scale: int = _setting("activation-scale", 0, _ranged(_parse_integer, 2))
+    activation_scale: int = _setting("activation-scale", 0, _ACTIVATION)
 
 
 def spell(annotation: str) -> str:

@@ -168,7 +168,7 @@ def test_a_setting_of_the_cluster(tmp_path, key, text, field, value):
         ({"stable-window": "5s"}, "data.stable-window: expected 6s to 1h, not '5s'"),
         ({"max-scale-up-rate": "1"}, "data.max-scale-up-rate: expected more than 1, not '1'"),
         ({"scale-to-zero-grace-period": "0s"}, "expected more than 0s, not '0s'"),
-        ({"enable-scale-to-zero": "maybe"}, "expected true or false, not 'maybe'"),
+        ({"enable-scale-to-zero": "maybe"}, 'expected "true" or "false", not \'maybe\''),
         (
             {"initial-scale": "0"},
             'data.initial-scale: expected at least 1, or allow-zero-initial-scale: "true"',
