@@ -3,41 +3,20 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import Any, Protocol
 
 from aiohttp import web
 
 from local_runtime.metrics import CONTENT_TYPE, render
+from local_runtime.pipeline import Pipeline
 
 _PATHS = ("/health", "/services", "/events", "/metrics")
-
-
-class Told(Protocol):
-    """What the admin port tells; the runtime."""
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether everything serves, or would when asked."""
-
-    @property
-    def metrics_url(self) -> str | None:
-        """Where the queue source serves its metrics; None: nowhere."""
-
-    def describe_services(self) -> list[dict[str, Any]]:
-        """Describe every service."""
-
-    def describe_processes(self) -> list[dict[str, Any]]:
-        """Describe everything else that runs."""
-
-    def describe_events(self) -> list[dict[str, Any]]:
-        """List the last events, the newest last."""
 
 
 class Admin:
     """Answers from `start` to `stop`, in the runtime's loop."""
 
-    def __init__(self, told: Told) -> None:
-        self._told = told
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
         self._runner: web.AppRunner | None = None
 
     async def start(self, host: str, port: int) -> None:
@@ -62,23 +41,23 @@ class Admin:
             await self._runner.cleanup()
 
     async def _health(self, _request: web.Request) -> web.Response:
-        about = {"service": "runtime", "version": version("gpu-telemetry"), "ready": self._told.is_ready}
+        about = {"service": "runtime", "version": version("gpu-telemetry"), "ready": self._pipeline.is_ready}
         return web.json_response({"status": "healthy", **about})
 
     async def _services(self, _request: web.Request) -> web.Response:
         return web.json_response(
             {
-                "services": self._told.describe_services(),
-                "processes": self._told.describe_processes(),
-                "metrics": self._told.metrics_url,
+                "services": self._pipeline.describe_services(),
+                "processes": self._pipeline.describe_processes(),
+                "metrics": self._pipeline.metrics_url,
             }
         )
 
     async def _events(self, _request: web.Request) -> web.Response:
-        return web.json_response({"events": self._told.describe_events()})
+        return web.json_response({"events": self._pipeline.describe_events()})
 
     async def _metrics(self, _request: web.Request) -> web.Response:
-        body = render(self._told.describe_services(), self._told.describe_processes())
+        body = render(self._pipeline.describe_services(), self._pipeline.describe_processes())
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
     async def _nothing(self, request: web.Request) -> web.Response:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from shared import clock
@@ -12,50 +11,34 @@ from shared import clock
 MOST_EVENTS = 500
 
 
-@dataclass(frozen=True, kw_only=True)
-class Event:
-    """One decision: how many instances there should be, or what became of one."""
-
-    at: str
-    service: str
-    #: scaled, cold_start, ended, killed, replaced
-    action: str
-    reason: str
-    before: int
-    after: int
-
-    def describe(self) -> dict[str, object]:
-        """Turn it into what JSON takes."""
-        return {
-            "at": self.at,
-            "service": self.service,
-            "action": self.action,
-            "reason": self.reason,
-            "from": self.before,
-            "to": self.after,
-        }
-
-
 class Journal:
     """A bounded list of events, the newest last."""
 
     def __init__(self) -> None:
-        self._events: deque[Event] = deque(maxlen=MOST_EVENTS)
+        self._events: deque[dict[str, object]] = deque(maxlen=MOST_EVENTS)
 
     def add(self, service: str, action: str, reason: str, *, before: int, after: int) -> None:
-        """Note what was decided; `before` and `after` are numbers of wanted instances."""
+        """Note a decision, or what became of an instance.
+
+        Args:
+            service: Its name.
+            action: scaled, replaced; of an instance: ready, unready, killed, ended.
+            reason: In words.
+            before: Instances that were wanted.
+            after: Instances that are wanted.
+        """
         at = datetime.fromtimestamp(clock.now_s(), UTC).isoformat(timespec="milliseconds")
         self._events.append(
-            Event(
-                at=at.replace("+00:00", "Z"),
-                service=service,
-                action=action,
-                reason=reason,
-                before=before,
-                after=after,
-            )
+            {
+                "at": at.replace("+00:00", "Z"),
+                "service": service,
+                "action": action,
+                "reason": reason,
+                "from": before,
+                "to": after,
+            }
         )
 
     def describe(self) -> list[dict[str, object]]:
         """List the events, the newest last."""
-        return [event.describe() for event in self._events]
+        return list(self._events)

@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from local_runtime.activator.throttle import Limits, Throttle
 from local_runtime.bounds import Phase
 from local_runtime.demand import Demand
+from local_runtime.journal import MOST_EVENTS, Journal
 from local_runtime.manifests import ClusterSettings, Service
 from local_runtime.metrics import render
 from local_runtime.scaler import Scaler
@@ -191,3 +192,13 @@ def test_prometheus_can_read_what_it_is_told():
     assert told["gpu_telemetry_runtime_process_up", "etcd"] == 1
     assert families["gpu_telemetry_runtime_cold_starts"].type == "counter"
     assert "process_resident_memory_bytes" in families
+
+
+def test_the_journal_keeps_the_newest_events():
+    journal = Journal()
+    for number in range(MOST_EVENTS + 5):
+        journal.add("a", "scaled", "why", before=number, after=number + 1)
+    events = journal.describe()
+    assert len(events) == MOST_EVENTS
+    assert (events[0]["from"], events[-1]["from"], events[-1]["to"]) == (5, MOST_EVENTS + 4, MOST_EVENTS + 5)
+    assert events[-1]["at"].endswith("Z")
