@@ -1,4 +1,4 @@
-"""The first thing a function imports: what makes the rest of its start shorter (docs/adr/0017).
+"""The first thing a function imports: what makes the rest of its start shorter (docs/adr/0018).
 
 A start from zero is imports for the most part. Therefore, where functions-framework loads a function, and
 nowhere else:

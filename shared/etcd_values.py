@@ -1,6 +1,6 @@
 """The values that calls of etcd take and give: conditions, operations, answers. No I/O, nothing of grpc.
 
-Named tuples, but for one that has a `count`: a dataclass takes ten times as long to define (docs/adr/0017).
+Named tuples, but for one that has a `count`: a dataclass takes ten times as long to define (docs/adr/0018).
 """
 
 from __future__ import annotations
