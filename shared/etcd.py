@@ -147,6 +147,8 @@ def map_error(exc: grpc.RpcError) -> PipelineError:  # noqa: PLR0911
     if code is grpc.StatusCode.INVALID_ARGUMENT and "too large" in text:
         return LimitExceeded(f"too large for etcd: {text}")
     if code in _TRANSIENT:
+        # Which members, and what of them, is nothing for callers.
+        log.info("etcd did not answer: %s: %s", code.name, text, extra={"action": "etcd_away"})
         return Transient(f"etcd cannot be reached just now ({code.name.lower()})")
     return PipelineError(f"etcd refused: {code.name.lower()}: {text}")
 
@@ -323,8 +325,8 @@ class Etcd:
 
     @contextmanager
     def _member(self, endpoint: str | None) -> Iterator[Any]:
-        """Give the maintenance stub of one member, on a channel for the occasion."""
-        if endpoint is None:
+        """Give the maintenance stub of one member, on a channel for the occasion where there are several."""
+        if endpoint is None or self.endpoints == (endpoint,):
             yield self._maintenance
             return
         with grpc.insecure_channel(_target([endpoint]), options=_OPTIONS) as channel:

@@ -102,6 +102,24 @@ def test_it_can_be_switched_off(pipeline, tmp_path):
         assert refusal(function) in (400, 404)
 
 
+def test_an_instance_that_is_stopped_says_from_where_to_go_on(pipeline, feed, tmp_path):
+    where = {"etcd": pipeline.etcd, "prefix": pipeline.prefix}
+    with running("query", tmp_path, **where) as function, connected(function) as socket:
+        socket.subscribe(gpus=["GPU-s"])
+        uploaded = feed.upload("GPU-s", rows=2)
+        socket.receive_until(lambda s: len(s.records) == 2)
+        function.process.terminate()
+        socket.receive_until(lambda s: s.of("closing"))
+        assert socket.of("closing")[0]["reason"] == "this instance stops"
+        received, cursor = keys(socket), socket.cursor
+        assert function.process.wait(10) == 0
+    uploaded += feed.upload("GPU-s", rows=2)
+    with connected(pipeline.query) as socket:
+        socket.subscribe(gpus=["GPU-s"], cursor=cursor)
+        socket.receive_until(lambda s: len(s.records) == 2)
+        assert received + keys(socket) == uploaded
+
+
 def test_sockets_end_before_the_request_does_and_go_on_without_loss(pipeline, feed, tmp_path):
     where = {"etcd": pipeline.etcd, "prefix": pipeline.prefix}
     with running("query", tmp_path, **where, WEBSOCKET_TIMEOUT="0.7s") as function:

@@ -19,6 +19,7 @@ from flask import request as current_request
 from shared.api.live import LIVE, LiveWanted
 from shared.errors import InvalidInput, Transient
 from shared.http import Route
+from shared.http.worker import is_stopping
 
 if TYPE_CHECKING:
     from functions.query.live.hub import Hub
@@ -99,7 +100,7 @@ class Live:
         from functions.query.live.session import Session  # noqa: PLC0415
 
         hub, wake = self._find_hub(), threading.Event()
-        session = Session(hub, self._news(), self._stored, wake)
+        session = Session(hub, self._news(), self._stored, wake, is_stopping)
         hub.join(session.outbox)
         try:
             with accepted(environ, wake) as connection:

@@ -26,6 +26,8 @@ ALIVE_S = 20.0
 MOST_RESUMED = 1_000_000
 #: Messages in a row that are not understood, after which the socket is closed.
 _MOST_ERRORS = 2
+#: Seconds between two looks whether the process ends.
+_LOOK_S = 0.25
 #: Seconds until something that failed is tried again.
 _RETRY_S = 0.3
 
@@ -49,12 +51,22 @@ class Session:
         news: News,
         stored: Callable[[], Collection[str]],
         wake: threading.Event,
+        is_stopping: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Make it; `wake` is set, by the connection too, when there is something to do."""
+        """Make it.
+
+        Args:
+            hub: Where it takes what is new.
+            news: Where it takes what came before.
+            stored: Lists the fields that some record has.
+            wake: Set, by the connection too, when there is something to do.
+            is_stopping: Whether the process ends; nobody is woken for that.
+        """
         self._hub = hub
         self._news = news
         self._stored = stored
         self._wake = wake
+        self._is_stopping = is_stopping
         self.outbox = Outbox(wake.set)
         #: The revision up to which the client was told everything it wants.
         self._told = 0
@@ -64,26 +76,33 @@ class Session:
         self._errors = 0
 
     def serve(self, connection: Connection, timeout_s: float) -> None:
-        """Serve until the client leaves, does not make sense, or the time is up."""
+        """Serve until the client leaves, does not make sense, the time is up, or the process ends."""
         deadline = time.monotonic() + timeout_s
         spoke_at = time.monotonic()
         while True:
             while (text := connection.receive()) is not None:
                 connection.send(self._answer(text))
             now = time.monotonic()
-            if now >= deadline or self._errors >= _MOST_ERRORS:
-                reason = "timeout" if now >= deadline else "messages that are not understood"
+            reason = self._find_reason_to_close(now >= deadline)
+            if reason:
                 connection.send(protocol.closing(reason, self._told))
                 return
             message = self._next()
             if message is None and now - spoke_at >= ALIVE_S:
                 message = protocol.alive(self._told)
             if message is None:
-                self._wake.wait(max(min(deadline, spoke_at + ALIVE_S) - now, 0.001))
+                self._wake.wait(max(min(deadline, spoke_at + ALIVE_S, now + _LOOK_S) - now, 0.001))
                 self._wake.clear()
             elif message:
                 connection.send(message)
                 spoke_at = time.monotonic()
+
+    def _find_reason_to_close(self, is_late: bool) -> str:
+        if self._errors >= _MOST_ERRORS and not is_late:
+            return "messages that are not understood"
+        if self._is_stopping():
+            return "this instance stops"
+        return "timeout" if is_late else ""
 
     def _answer(self, text: str | bytes) -> str:
         try:
