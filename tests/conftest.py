@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+import signal
+import threading
 
 import pytest
 
@@ -39,3 +41,9 @@ def keys(prefix):
 @pytest.fixture
 def queue(etcd, keys):
     return Queue(etcd, keys)
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C end what tests start, also where whoever started the tests has it ignored (a job of `&`)."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
