@@ -11,7 +11,7 @@ from pathlib import Path
 
 from local_runtime.instance import ChildSpec
 from local_runtime.manifests import Container, ContainerSource, Manifests, PingSource, Service
-from local_runtime.ports import LOOPBACK, build_url, find_free_port
+from local_runtime.ports import LOOPBACK, build_url, find_free_ports
 from local_runtime.triggers import Cron, parse_cron
 from shared.config import variables
 
@@ -90,9 +90,9 @@ def build_plan(
     Raises:
         BadConfig: A sink names a Service that does not exist, or a source is not valid.
     """
-    ports = {
-        s.metadata.name: options.ports.get(s.metadata.name) or find_free_port() for s in manifests.services
-    }
+    names = [service.metadata.name for service in manifests.services]
+    free = dict(zip(names, find_free_ports(len(names)), strict=True))
+    ports = {name: options.ports.get(name) or free[name] for name in names}
     hosts = {s.metadata.name: LOOPBACK if s.is_cluster_local else options.host for s in manifests.services}
     urls = {name: build_url(hosts[name], port) for name, port in ports.items()}
     timeouts_s = {s.metadata.name: float(s.spec.template.spec.timeout_s) for s in manifests.services}

@@ -39,10 +39,16 @@ def find_free_port(*, preferred: int | None = None) -> int:
     """Return a free loopback port: the preferred one if it still is."""
     if preferred is not None and read_port_problem(LOOPBACK, preferred) is None:
         return preferred
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return find_free_ports(1)[0]
+
+
+def find_free_ports(count: int) -> list[int]:
+    """Return so many free loopback ports, each another one: the kernel may name one twice if it is let go."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind((LOOPBACK, 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 def reachable_host(host: str) -> str:

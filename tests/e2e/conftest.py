@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import urllib3
 
-from local_runtime.ports import find_free_port
+from local_runtime.ports import find_free_ports
 from tests.e2e.greeting import Hello
 from tests.processes import mentioning
 from tests.waiting import wait_until
@@ -41,7 +41,7 @@ class Up:
 
     def __init__(self, data_dir, *arguments, ports=None, **environment):
         names = ("query", "upload", "collect", "admin", "metrics")
-        self.ports = ports or dict(zip(names, (find_free_port() for _ in names), strict=True))
+        self.ports = ports or dict(zip(names, find_free_ports(len(names)), strict=True))
         self.urls = {name: f"http://127.0.0.1:{port}" for name, port in self.ports.items()}
         self.data_dir = data_dir
         # In the environment of everything it starts: whoever mentions it afterwards was left behind.

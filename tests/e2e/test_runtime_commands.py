@@ -12,7 +12,7 @@ import subprocess
 import pytest
 
 from local_runtime.plan import REPOSITORY
-from local_runtime.ports import find_free_port
+from local_runtime.ports import find_free_ports
 from local_runtime.running import find_pid, is_alive, read_running
 from tests.e2e.conftest import COMMAND, ENVIRONMENT, run
 from tests.processes import mentioning
@@ -28,7 +28,7 @@ class Background:
 
     def __init__(self, data_dir):
         self.data_dir = data_dir
-        self.ports = {name: find_free_port() for name in NAMES}
+        self.ports = dict(zip(NAMES, find_free_ports(len(NAMES)), strict=True))
         self.mark = f"UP_IN_BACKGROUND={data_dir}"
 
     @property
