@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import cache
 
 import pyarrow as pa
 
 from shared.errors import InvalidInput, Transient
 from shared.fields import FIELDS, FIXED_METRICS, find_source
-from shared.ingest.dialect import HEADS
 from shared.records import FIRST_MS, KEY, LABELS, LAST_MS, STATUS, VERSION
 
 #: The columns of every record, after its time.
@@ -17,7 +16,6 @@ KEY_COLUMNS = ("gpu_id", "uuid", "hostname")
 #: Fields that can be asked for, whether or not a record has them.
 _ALWAYS_KNOWN = frozenset({*KEY, *LABELS, *FIELDS})
 _NOT_FIELDS = frozenset({*KEY, *VERSION})
-_LABEL_OF = {head: column for column, heads in HEADS.items() for head in heads}
 #: Columns that a summary has and no record.
 _OF_SUMMARY = frozenset({FIRST_MS, LAST_MS, STATUS})
 
@@ -51,14 +49,24 @@ def resolve_field(asked: str, stored: Callable[[], Collection[str]], parameter: 
     source = find_source(name)
     if source is not None:
         return source.field.name
-    if name in _LABEL_OF:
-        return _LABEL_OF[name]
+    label = _labels_by_head().get(name)
+    if label is not None:
+        return label
+    import difflib  # noqa: PLC0415
+
     near = difflib.get_close_matches(name, sorted({*_ALWAYS_KNOWN, *there}), 1, 0.0)
     raise InvalidInput(
         f"there is no field {asked[:100]!r}: the nearest is {near[0]!r}; /api/v1/fields lists them",
         parameter=parameter,
         nearest=near[0],
     )
+
+
+@cache
+def _labels_by_head() -> dict[str, str]:
+    from shared.ingest.dialect import HEADS  # noqa: PLC0415  (few name a label as files do)
+
+    return {head: column for column, heads in HEADS.items() for head in heads}
 
 
 class ColumnCame(Transient):

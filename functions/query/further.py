@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from functions.query.export import Export
 from functions.query.fleet.routes import Fleet
 from functions.query.graph.door import GraphDoor
+from functions.query.hosts import HostRoutes
 from functions.query.inventory import Inventory
 from functions.query.metrics import GpuMetrics
 from functions.query.paging import Limits
@@ -41,6 +42,7 @@ def build_routes(
 ) -> list[Route]:
     """Build the routes; `questions` are the others, which GraphQL asks too."""
     parts = (
+        HostRoutes(inventory),
         StoredRoutes(inventory),
         Fleet(store, inventory, limits, clock.now_ms, config.stale_after, config.expected()),
         Export(store, gpus, lambda: Queue(etcd(), keys), clock.now_ms),

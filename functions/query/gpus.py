@@ -1,4 +1,4 @@
-"""The REST answers about which GPUs and hosts there are."""
+"""The REST answers about which GPUs there are."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ from flask import Request, Response
 
 from functions.query.filters import select_gpus
 from functions.query.gpu_pages import cut_page, order_gpus
-from functions.query.groups import group_gpus
 from functions.query.inventory import Inventory, View, resolve
 from functions.query.kept import KeptAnswers
 from functions.query.objects import render_objects
 from functions.query.render import format_times
 from shared.api import gpus as api
-from shared.errors import NotFound
 from shared.fields import FIELDS
 from shared.http import Route
 from shared.records import FIRST_MS, FIRST_SEEN, LAST_MS, STATUS, chunk, metric_names
@@ -41,7 +39,7 @@ _MEMBERS = {
 
 
 class GpuRoutes:
-    """The routes of GPUs and hosts."""
+    """The routes of GPUs."""
 
     def __init__(self, inventory: Inventory) -> None:
         self._inventory = inventory
@@ -52,26 +50,12 @@ class GpuRoutes:
         return [
             Route(api.LIST_GPUS, self._list_gpus),
             Route(api.GET_GPU, self._get_gpu),
-            Route(api.LIST_HOSTS, self._list_hosts),
-            Route(api.HOST_GPUS, self._host_gpus),
         ]
 
     def _list_gpus(self, request: Request, wanted: api.GpuPage) -> Response:
         view = self._inventory.view(wanted.as_of)
         depends = (view.state, wanted)
-        return self._kept.answer(request, depends, lambda: _render_page(view.gpus, wanted))
-
-    def _host_gpus(self, request: Request, wanted: api.HostGpusWanted) -> Response:
-        view = self._inventory.view(wanted.as_of)
-        name = wanted.hostname
-        gpus = view.known.summary
-        there = pc.equal(chunk(gpus, "hostname"), name) if "hostname" in gpus.column_names else None
-        if there is None or not pc.any(there).as_py():
-            raise NotFound(f"there is no host {name!r}: /api/v1/hosts lists them")
-        # The name is exact here; as a filter it still matches itself.
-        return self._kept.answer(
-            request, (view.state, wanted), lambda: _render_page(view.gpus.filter(there), wanted)
-        )
+        return self._kept.answer(request, depends, lambda: render_page(view.gpus, wanted))
 
     def _get_gpu(self, request: Request, wanted: api.GpuWanted) -> Response:
         view = self._inventory.view(wanted.as_of)
@@ -80,12 +64,9 @@ class GpuRoutes:
         depends = ("gpu", view.known.version, gpu[STATUS], uuid)
         return self._kept.answer(request, depends, lambda: _render_gpu(view, uuid))
 
-    def _list_hosts(self, request: Request, wanted: api.HostFilter) -> Response:
-        view = self._inventory.view(wanted.as_of)
-        return self._kept.answer(request, (view.state, wanted), lambda: _render_hosts(view, wanted))
 
-
-def _render_page(gpus: pa.Table, wanted: api.GpuPage) -> bytes:
+def render_page(gpus: pa.Table, wanted: api.GpuPage) -> bytes:
+    """Write a page of GPUs, which come with their status."""
     found = order_gpus(select_gpus(gpus, wanted))
     question = wanted.model_copy(update={"limit": None, "cursor": None})
     page = cut_page(found, question, wanted.limit, wanted.cursor)
@@ -124,23 +105,3 @@ def find_newest(inventory: pa.Table, uuid: str) -> dict[str, dict[str, Any]]:
                 newest[name] = {"value": value, "unit": unit, "timestamp": time}
                 break
     return newest
-
-
-def _render_hosts(view: View, wanted: api.HostFilter) -> bytes:
-    gpus = select_gpus(view.gpus, wanted.model_copy(update={"status": None}))
-    hosts = [
-        {
-            "hostname": group.name,
-            "status": group.status,
-            "gpu_count": group.gpus,
-            "active": group.active,
-            "stale": group.gpus - group.active,
-            "clusters": group.others["cluster"],
-            "models": group.others["modelname"],
-            "first_seen": group.first_seen,
-            "last_seen": group.last_seen,
-        }
-        for group in group_gpus(gpus, "hostname", ("cluster", "modelname"))
-        if wanted.status in (None, group.status)
-    ]
-    return orjson.dumps({"success": True, "data": hosts, "count": len(hosts)}) + b"\n"

@@ -12,6 +12,7 @@ from shared.api import (
     gpus,
     graphql,
     health,
+    hosts,
     live,
     metrics,
     stored,
@@ -22,7 +23,7 @@ from shared.api import (
 from shared.api.endpoint import Endpoint
 
 MODULES = (
-    gpus, telemetry, stored, fleet, live, graphql, metrics, upload, collect, export, health, swagger,
+    gpus, hosts, telemetry, stored, fleet, live, graphql, metrics, upload, collect, export, health, swagger,
 )  # fmt: skip
 ENDPOINTS: tuple[Endpoint, ...] = tuple(endpoint for module in MODULES for endpoint in module.ENDPOINTS)
 

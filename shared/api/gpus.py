@@ -1,4 +1,4 @@
-"""The endpoints of query: which GPUs and hosts there are."""
+"""The endpoints of query: which GPUs there are."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from shared.api.endpoint import Answer, Endpoint, Parameters, Shape
-from shared.api.records import AsOf, Gpu, GpuFilter, Host
+from shared.api.records import AsOf, Gpu, GpuFilter
 from shared.api.types import Count
-from shared.errors import Conflict, NotFound, Transient
+from shared.errors import Conflict, NotFound, PipelineError, Transient
 
 UNCHANGED = Answer(
     status=304, types=(), description="Nothing changed since the answer whose ETag If-None-Match names."
@@ -25,22 +25,12 @@ class GpuPage(GpuFilter):
     cursor: Annotated[str | None, Field(description="`next` of the page before")] = None
 
 
-class HostGpusWanted(GpuPage):
-    """Which GPUs of a host."""
-
-    hostname: Annotated[str, Field(min_length=1, description="the host's name, exactly")]
-
-
 class GpuWanted(Parameters):
     """Which GPU."""
 
     gpu: Annotated[str, Field(description="the GPU's uuid, or its index on a host with hostname=")]
     hostname: Annotated[str | None, Field(description="the host of a GPU that is named by its index")] = None
     as_of: AsOf = "now"
-
-
-class HostFilter(GpuFilter):
-    """Which hosts: those with GPUs that match, of which only these are counted; status is the host's."""
 
 
 class Newest(Shape):
@@ -57,10 +47,17 @@ class GpuDetail(Gpu):
     latest: dict[str, Newest]
 
 
-def _list(path: str, summary: str, parameters: type[Parameters], data: Any, description: str) -> Endpoint:
+def declare_list(
+    path: str,
+    summary: str,
+    parameters: type[Parameters],
+    data: Any,
+    description: str,
+    errors: tuple[type[PipelineError], ...] = (Transient,),
+) -> Endpoint:
+    """Declare a list of GPUs or of their hosts."""
     paged = issubclass(parameters, GpuPage)
     beside: dict[str, Any] = {"count": int, "next": str | None} if paged else {"count": int}
-    errors = (NotFound, Transient) if parameters is HostGpusWanted else (Transient,)
     return Endpoint(
         service="query",
         method="GET",
@@ -74,7 +71,7 @@ def _list(path: str, summary: str, parameters: type[Parameters], data: Any, desc
     )
 
 
-LIST_GPUS = _list(
+LIST_GPUS = declare_list(
     "/api/v1/gpus",
     "The GPUs there are",
     GpuPage,
@@ -92,19 +89,4 @@ GET_GPU = Endpoint(
     answers=(Answer(data=GpuDetail), UNCHANGED),
     errors=(NotFound, Conflict, Transient),
 )
-LIST_HOSTS = _list(
-    "/api/v1/hosts",
-    "The hosts there are",
-    HostFilter,
-    list[Host],
-    "Ordered by name. `status` chooses by the host's status; the other filters choose GPUs, and what is "
-    "counted and listed of a host is of these.",
-)
-HOST_GPUS = _list(
-    "/api/v1/hosts/{hostname}/gpus",
-    "The GPUs of one host",
-    HostGpusWanted,
-    list[Gpu],
-    "Ordered by index and uuid.",
-)
-ENDPOINTS = (LIST_GPUS, GET_GPU, LIST_HOSTS, HOST_GPUS)
+ENDPOINTS = (LIST_GPUS, GET_GPU)

@@ -95,20 +95,6 @@ class Gpu(Shape):
     last_seen: str
 
 
-class Host(Shape):
-    """A host and its GPUs, MIG instances counted each; active where one of them is."""
-
-    hostname: str
-    status: Status
-    gpu_count: int
-    active: int
-    stale: int
-    clusters: list[str]
-    models: list[str]
-    first_seen: str
-    last_seen: str
-
-
 #: What stands beside a page of records.
 PAGE: dict[str, Any] = {"count": int}
 #: What stands beside a page that others follow: `next` is the cursor of the next one, null at the end.

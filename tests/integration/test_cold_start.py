@@ -100,7 +100,16 @@ def test_a_first_answer_takes_no_module_that_it_could_do_without(first_answers, 
             ("functions.upload.imports", "functions.upload.uploads", "pyarrow.parquet", "shared.store.read"),
         ),
         ("collect", ("functions.collect.dead", "shared.queue.dead")),
-        ("gpus", ("functions.query.further", "functions.query.fleet", "pyarrow.parquet", "shared.queue")),
+        (
+            "gpus",
+            (
+                "functions.query.further",
+                "functions.query.hosts",
+                "pyarrow.parquet",
+                "shared.queue",
+                "shared.api.live_messages",
+            ),
+        ),
         ("telemetry", ("functions.query.further", "functions.query.downsample", "functions.query.live.hub")),
     ],
 )

@@ -14,7 +14,7 @@ from functions.query.columns import KEY_COLUMNS, choose_columns
 from functions.query.live.outbox import Missed
 from functions.query.live.subscription import Subscription
 from functions.query.render import render_records
-from shared.api.live import ClientMessage, Ping, Subscribe, Unsubscribe
+from shared.api.live_messages import ClientMessage, Ping, Subscribe, Unsubscribe
 from shared.errors import InvalidInput, PipelineError
 
 _REASONS = {

@@ -13,7 +13,7 @@ from functions.query.live import protocol
 from functions.query.live.hub import Hub
 from functions.query.live.outbox import Batch, Missed, Outbox
 from functions.query.live.subscription import Subscription
-from shared.api.live import Ping, Subscribe
+from shared.api.live_messages import Ping, Subscribe
 from shared.errors import Corrupt, InvalidInput, Transient
 from shared.etcd import Compacted
 from shared.store.news import Arrival, News
