@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
@@ -19,10 +20,13 @@ from pathlib import Path
 import psutil
 
 from shared import clock
-from shared.errors import PipelineError
+from shared.errors import BadConfig, Conflict, PipelineError
 
 _LOCK = "lock"
 _FILE = "runtime.json"
+#: The guard of a runtime that was killed holds the lock until everything of it is gone.
+_LOCK_TIMEOUT_S = 1.0
+_POLL_S = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +41,40 @@ class Running:
     urls: Mapping[str, str]
     #: The address of the admin port.
     admin: str
+
+
+@contextlib.contextmanager
+def lock_data_dir(data_dir: Path) -> Iterator[int]:
+    """Hold the exclusive lock of a data directory, which is made if need be; gives the lock's descriptor.
+
+    Raises:
+        BadConfig: The directory cannot be made or written.
+        Conflict: Another runtime holds the lock.
+    """
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        lock = os.open(data_dir / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as exc:
+        raise BadConfig(f"the data directory {data_dir} cannot be used: {exc.strerror}") from exc
+    try:
+        deadline = time.monotonic() + _LOCK_TIMEOUT_S
+        while not _try_lock(lock):
+            if time.monotonic() > deadline:
+                raise Conflict(
+                    f"the data directory {data_dir} is in use by another gpu-telemetry (--data-dir)"
+                )
+            time.sleep(_POLL_S)
+        yield lock
+    finally:
+        os.close(lock)
+
+
+def _try_lock(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

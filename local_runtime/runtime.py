@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
-import os
 import resource
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from local_runtime.admin import Admin
 from local_runtime.embedded_etcd import build_spec, has_data, is_healthy, read_remembered_port, remember_port
@@ -26,8 +23,8 @@ from local_runtime.ports import LOOPBACK, InstancePorts, find_free_port, is_loop
 from local_runtime.probing import ProbeClient
 from local_runtime.reload import Reloader
 from local_runtime.revision import Surroundings
-from local_runtime.supervisor import Supervisor, Tell
-from local_runtime.triggers import Cron, Poster
+from local_runtime.supervisor import Tell
+from local_runtime.triggers import Poster, Ticker
 from shared import clock
 from shared.config import environment, read_settings, read_variable
 from shared.errors import BadConfig, Conflict, Transient
@@ -36,15 +33,13 @@ from shared.tokens import ROLES_OF_SOURCES, TokenFile
 if TYPE_CHECKING:
     from local_runtime.containers.backend import DockerBackend
 
-#: The guard of a runtime that was killed holds the lock until everything of it is gone.
-_LOCK_TIMEOUT_S = 1.0
 _POLL_S = 0.02
 _ENDPOINT_TIMEOUT_S = 3.0
 #: Enough for the longest queues in front of three services.
 _MOST_FILES = 65_536
 
 #: Called when everything is ready, with the plan and a `tell` for any thread.
-OnReady = Callable[[Plan, Callable[[str, str], None]], None]
+OnReady = Callable[[Plan, Tell], None]
 
 
 class Runtime:
@@ -111,9 +106,12 @@ class Runtime:
     ) -> None:
         loop = asyncio.get_running_loop()
 
-        def tell_later(name: str, text: str) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended: nobody is there to be told
-                loop.call_soon_threadsafe(self._tell, name, text)
+        def later(do: Callable[..., None], *given: Any) -> None:
+            """Have something done in the loop, from any thread."""
+            with contextlib.suppress(RuntimeError):  # the loop has ended: nobody is there to do it
+                loop.call_soon_threadsafe(do, *given)
+
+        tell_later = partial(later, self._tell)
 
         def ready() -> None:
             for spec in etcd_specs:
@@ -125,14 +123,13 @@ class Runtime:
         def changed(names: frozenset[str], problem: str) -> None:
             if self._containers is not None and not problem:
                 problem = self._containers.renew_image(tell_later)
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._reload, pipeline, names, problem)
+            later(self._reload, pipeline, names, problem)
 
         reloader = Reloader(REPOSITORY, pipeline.code(), changed) if self._options.reload else None
         supervisor = pipeline.build_supervisor(ready)
         supervisor.listen()
         if self._containers is not None:
-            self._containers.on_change = partial(self._wake_later, loop, supervisor)
+            self._containers.on_change = partial(later, supervisor.wake)
         admin = Admin(pipeline)
         await admin.start(LOOPBACK, self._options.admin_port)
         poster = Poster(self._tell, self._tokens)
@@ -156,12 +153,6 @@ class Runtime:
             return
         self._tell("reload", f"code changed: {', '.join(sorted(names))} starts anew")
         pipeline.replace(names)
-
-    @staticmethod
-    def _wake_later(loop: asyncio.AbstractEventLoop, supervisor: Supervisor) -> None:
-        """Have the loop look at once, from any thread."""
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(supervisor.wake)
 
     def _build_surroundings(self, guard: Guard, probes: ProbeClient) -> Surroundings:
         def launch_process(spec: ChildSpec) -> Child:
@@ -188,31 +179,6 @@ class Runtime:
         data_dir = self._options.data_dir
         port = find_free_port(preferred=read_remembered_port(data_dir))
         return [build_spec(self.etcd_binary, data_dir, port=port)], f"{LOOPBACK}:{port}"
-
-
-class Ticker:
-    """Fires crons when they are due; ticks that were missed are not caught up."""
-
-    def __init__(self, crons: Sequence[Cron], fire: Callable[[Cron], None]) -> None:
-        self._crons = crons
-        self._fire = fire
-        self._next_s: dict[str, float] = {}
-        self._now_s = 0.0
-
-    def begin(self, now_s: float) -> None:
-        """Begin to wait, at a time in epoch seconds."""
-        self._now_s = now_s
-        self._next_s = {cron.name: cron.schedule.next_tick_s(now_s) for cron in self._crons}
-
-    def tick(self, now_s: float) -> None:
-        """Fire every cron that is due."""
-        if now_s < self._now_s:  # the clock was put back: what was due then may be an hour away
-            self.begin(now_s)
-        self._now_s = now_s
-        for cron in self._crons:
-            if now_s >= self._next_s[cron.name]:
-                self._fire(cron)
-                self._next_s[cron.name] = cron.schedule.next_tick_s(now_s)
 
 
 def allow_many_files() -> None:
@@ -299,37 +265,3 @@ def check_endpoints(endpoints: str) -> None:
         if time.monotonic() > deadline:
             raise Transient(f"no healthy etcd answers at {endpoints}")
         time.sleep(_POLL_S)
-
-
-@contextlib.contextmanager
-def lock_data_dir(data_dir: Path) -> Iterator[int]:
-    """Hold the exclusive lock of a data directory, which is made if need be; gives the lock's descriptor.
-
-    Raises:
-        BadConfig: The directory cannot be made or written.
-        Conflict: Another runtime holds the lock.
-    """
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        lock = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as exc:
-        raise BadConfig(f"the data directory {data_dir} cannot be used: {exc.strerror}") from exc
-    try:
-        deadline = time.monotonic() + _LOCK_TIMEOUT_S
-        while not _try_lock(lock):
-            if time.monotonic() > deadline:
-                raise Conflict(
-                    f"the data directory {data_dir} is in use by another gpu-telemetry (--data-dir)"
-                )
-            time.sleep(_POLL_S)
-        yield lock
-    finally:
-        os.close(lock)
-
-
-def _try_lock(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import random
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import aiohttp
@@ -157,3 +157,28 @@ class Poster:
             return None, exc.message
         except (aiohttp.ClientError, TimeoutError) as exc:
             return None, f"{cron.url} cannot be reached ({type(exc).__name__})"
+
+
+class Ticker:
+    """Fires crons when they are due; ticks that were missed are not caught up."""
+
+    def __init__(self, crons: Sequence[Cron], fire: Callable[[Cron], None]) -> None:
+        self._crons = crons
+        self._fire = fire
+        self._next_s: dict[str, float] = {}
+        self._now_s = 0.0
+
+    def begin(self, now_s: float) -> None:
+        """Begin to wait, at a time in epoch seconds."""
+        self._now_s = now_s
+        self._next_s = {cron.name: cron.schedule.next_tick_s(now_s) for cron in self._crons}
+
+    def tick(self, now_s: float) -> None:
+        """Fire every cron that is due."""
+        if now_s < self._now_s:  # the clock was put back: what was due then may be an hour away
+            self.begin(now_s)
+        self._now_s = now_s
+        for cron in self._crons:
+            if now_s >= self._next_s[cron.name]:
+                self._fire(cron)
+                self._next_s[cron.name] = cron.schedule.next_tick_s(now_s)

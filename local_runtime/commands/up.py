@@ -25,8 +25,9 @@ from local_runtime.commands.output import (
 from local_runtime.detach import start_detached
 from local_runtime.plan import REPOSITORY, Options, Plan
 from local_runtime.ports import LOOPBACK, build_url
-from local_runtime.running import announce, signed
-from local_runtime.runtime import Runtime, lock_data_dir
+from local_runtime.running import announce, lock_data_dir, signed
+from local_runtime.runtime import Runtime
+from local_runtime.supervisor import Tell
 from shared import clock
 from shared.client import Client
 from shared.errors import PipelineError
@@ -36,9 +37,6 @@ _PORT = click.IntRange(1, 65535)
 _MANIFESTS = REPOSITORY / "deploy" / "knative" / "base"
 _SAMPLE = "sample.csv"
 _GENERATOR = REPOSITORY / "samples" / "generate.py"
-
-#: Tells a person something; from any thread.
-Tell = Callable[[str, str], None]
 
 
 def _port_option(name: str, default: int) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -16,8 +16,7 @@ import pytest
 
 from local_runtime.commands.down import ask_to_end, wait_gone
 from local_runtime.detach import start_detached
-from local_runtime.running import announce, find_pid, is_alive, read_running, signed
-from local_runtime.runtime import lock_data_dir
+from local_runtime.running import announce, find_pid, is_alive, lock_data_dir, read_running, signed
 from shared.errors import Conflict
 from tests.waiting import wait_until
 
@@ -30,8 +29,7 @@ def holder(data_dir, *, signs=True, says=""):
     program = (
         "import os, sys, time\n"
         "from pathlib import Path\n"
-        "from local_runtime.running import announce, signed\n"
-        "from local_runtime.runtime import lock_data_dir\n"
+        "from local_runtime.running import announce, lock_data_dir, signed\n"
         "from contextlib import nullcontext\n"
         f"data_dir = Path({str(data_dir)!r})\n"
         "with lock_data_dir(data_dir) as lock:\n"

@@ -11,8 +11,7 @@ from click.testing import CliRunner
 
 from local_runtime.cli import cli
 from local_runtime.commands.trigger import find_url
-from local_runtime.running import announce, signed
-from local_runtime.runtime import lock_data_dir
+from local_runtime.running import announce, lock_data_dir, signed
 from shared.errors import InvalidInput, NotFound, Transient
 
 
