@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from datetime import UTC, datetime
 
 from shared import clock
 
@@ -27,10 +26,9 @@ class Journal:
             before: Instances that were wanted.
             after: Instances that are wanted.
         """
-        at = datetime.fromtimestamp(clock.now_s(), UTC).isoformat(timespec="milliseconds")
         self._events.append(
             {
-                "at": at.replace("+00:00", "Z"),
+                "at": clock.format_utc(clock.now_s()),
                 "service": service,
                 "action": action,
                 "reason": reason,

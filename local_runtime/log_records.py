@@ -58,7 +58,7 @@ class LogRecord:
 
 def parse_record(service: str, line: str) -> LogRecord:
     """Parse a line, without its line break, of the log of a service."""
-    said = _parse_object(line)
+    said = parse_object(line)
     if said is None:
         stamp = _STAMP.fullmatch(line)
         at_s = _parse_time_s(stamp[1]) if stamp else None
@@ -90,7 +90,8 @@ def clean(text: str) -> str:
     return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
-def _parse_object(line: str) -> dict[str, Any] | None:
+def parse_object(line: str) -> dict[str, Any] | None:
+    """Parse a line that is a JSON object; None where it is none."""
     try:
         said = json.loads(line) if line.startswith("{") else None
     except (ValueError, RecursionError):

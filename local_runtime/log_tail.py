@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from pathlib import Path
+
+from local_runtime.log_records import parse_object
 
 #: More than this per look is cut: a function that fails a thousand times a second must not drown the rest.
 MOST_LINES = 5
@@ -17,13 +18,8 @@ _WORTH_ATTENTION = ("warning", "error", "critical")
 
 def parse_log_line(line: str) -> str | None:
     """Return what to show of a line: the message of a JSON record of level warning or above, else None."""
-    if not line.startswith("{"):
-        return None
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(record, dict) or record.get("level") not in _WORTH_ATTENTION:
+    record = parse_object(line)
+    if record is None or record.get("level") not in _WORTH_ATTENTION:
         return None
     exception = str(record.get("exception", "")).strip().splitlines()
     return ": ".join([str(record.get("message", "")).strip(), *exception[-1:]])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ from local_runtime.activator.server import Activator
 from local_runtime.activator.throttle import Limits, Throttle
 from local_runtime.instance import ChildSpec
 from local_runtime.listener import Listener
-from local_runtime.manifests import Service, expand_references
-from local_runtime.plan import FunctionPlan, Plan
+from local_runtime.manifests import Service
+from local_runtime.plan import FunctionPlan, Plan, expand_command
 from local_runtime.reload import find_code
 from local_runtime.revision import Revision, Surroundings
 from local_runtime.supervisor import Member, Supervised, Supervisor
@@ -28,7 +27,7 @@ class Pipeline:
         self._plan = plan
         self._journal = journal
         self._etcd = [Supervised(around.launch_process(spec), tell) for spec in etcd]
-        self._sources = [Supervised(around.launch(_expand(spec)), tell) for spec in plan.sources]
+        self._sources = [Supervised(around.launch(expand_command(spec)), tell) for spec in plan.sources]
         self.revisions = [_build_revision(function, around) for function in plan.functions]
         self._listeners = [
             _build_listener(function, revision)
@@ -86,11 +85,6 @@ class Pipeline:
     def describe_events(self) -> list[dict[str, Any]]:
         """List the last events, the newest last."""
         return self._journal.describe()
-
-
-def _expand(spec: ChildSpec) -> ChildSpec:
-    """Put variables where the command names them, `$(K_SINK)`."""
-    return replace(spec, command=tuple(expand_references(word, spec.environment) for word in spec.command))
 
 
 def _build_revision(function: FunctionPlan, around: Surroundings) -> Revision:

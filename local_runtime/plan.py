@@ -6,11 +6,18 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from local_runtime.instance import ChildSpec
-from local_runtime.manifests import Container, ContainerSource, Manifests, PingSource, Service
+from local_runtime.manifests import (
+    Container,
+    ContainerSource,
+    Manifests,
+    PingSource,
+    Service,
+    expand_references,
+)
 from local_runtime.ports import LOOPBACK, build_url, find_free_ports
 from local_runtime.triggers import Cron, parse_cron
 from shared.config import variables
@@ -170,6 +177,11 @@ def _build_sink_url(
             sink.ref.name,
         )
     return urls[sink.ref.name] + sink.uri
+
+
+def expand_command(spec: ChildSpec) -> ChildSpec:
+    """Put variables where the command names them, `$(K_SINK)`; once the environment is complete."""
+    return replace(spec, command=tuple(expand_references(word, spec.environment) for word in spec.command))
 
 
 class _Builder:

@@ -15,7 +15,8 @@ from local_runtime.bounds import Scale
 from local_runtime.instance import ChildSpec, Launch
 from local_runtime.journal import Journal
 from local_runtime.log_tail import LogTail
-from local_runtime.manifests import ClusterSettings, Probe, Service, expand_references
+from local_runtime.manifests import ClusterSettings, Probe, Service
+from local_runtime.plan import expand_command
 from local_runtime.pod import Pod, Rules, State, pick_surplus
 from local_runtime.ports import LOOPBACK, InstancePorts
 from local_runtime.probing import Probing
@@ -76,6 +77,11 @@ class Revision:
         self._service = service
         self._template = template
         self._around = around
+        self._rules = Rules(
+            quiet_period_s=around.quiet_period_s,
+            timeout_s=service.spec.template.spec.timeout_s,
+            memory_limit_bytes=service.container.memory_limit_bytes,
+        )
         self._generation = 1
         self._made = 0
         self._ended_restarts = 0
@@ -100,7 +106,8 @@ class Revision:
 
     def start(self, now_s: float) -> None:
         """Start the first instances."""
-        self._want(self.scaler.scale, now_s)
+        self._want(self.scaler.scale)
+        self._reconcile(now_s)
 
     def tick(self, now_s: float) -> None:
         """See what became of every pod, decide how many there should be, and see to it.
@@ -203,14 +210,14 @@ class Revision:
 
     def _decide(self, now_s: float) -> None:
         self._decide_at_s = now_s + TICK_S
-        self._want(self.scaler.decide(now_s, self.ready), now_s)
+        self._want(self.scaler.decide(now_s, self.ready))
 
-    def _want(self, scale: Scale, now_s: float) -> None:
+    def _want(self, scale: Scale) -> None:
+        """Note how many instances there shall be; `_reconcile` sees to it."""
         if scale.desired == self.desired:
             return
         self._around.journal.add(self.name, "scaled", scale.reason, before=self.desired, after=scale.desired)
         self.desired = scale.desired
-        self._reconcile(now_s)
 
     def _reconcile(self, now_s: float) -> None:
         """Start what is missing and drain what is too many; the old revision goes once the new one serves."""
@@ -249,18 +256,13 @@ class Revision:
         address = (LOOPBACK, self._around.ports.take())
         own = {"PORT": str(address[1]), "HOST": LOOPBACK, "K_REVISION": self._revision, "HOSTNAME": name}
         environment = {**self._template.environment, **own}
-        command = tuple(expand_references(word, environment) for word in self._template.command)
-        spec = replace(self._template, command=command, environment=environment, address=address)
+        spec = expand_command(replace(self._template, environment=environment, address=address))
         container = self._service.container
         pod = Pod(
             name,
             self._generation,
             self._around.launch(spec),
-            Rules(
-                quiet_period_s=self._around.quiet_period_s,
-                timeout_s=self._service.spec.template.spec.timeout_s,
-                memory_limit_bytes=container.memory_limit_bytes,
-            ),
+            self._rules,
             self.throttle,
             partial(self._note, name),
             readiness=self._probe(container.readiness_probe, address),

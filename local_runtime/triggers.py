@@ -11,14 +11,13 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from local_runtime.cron import Schedule, parse_schedule
+from local_runtime.cron import Schedule
 from local_runtime.manifests import PingSource
 from shared import clock
-from shared.cloudevents import build_event_headers, build_extension_headers
+from shared.cloudevents import PING_TYPE, build_event_headers, build_extension_headers
 from shared.errors import BadConfig
 from shared.tokens import ROLES_OF_SOURCES, TokenFile
 
-EVENT_TYPE = "dev.knative.sources.ping"
 #: Waits before the second to the sixth attempt; then the tick is lost.
 RETRY_DELAYS_S = (0.1, 0.2, 0.4, 0.8, 1.6)
 RETRIED_STATUSES = frozenset({404, 413, 425, 429, 502, 503, 504})
@@ -53,13 +52,11 @@ def parse_cron(source: PingSource, url: str, *, timeout_s: float) -> Cron:
         BadConfig: Names the source and what is wrong.
     """
     name, spec = source.metadata.name, source.spec
-    # A time zone that the manifest does not name may stand in the schedule.
-    timezone = spec.timezone if "timezone" in spec.model_fields_set else ""
     try:
         body = spec.read_body()
         return Cron(
             name=name,
-            schedule=parse_schedule(spec.schedule, timezone),
+            schedule=spec.read_schedule(),
             url=url,
             source=f"/apis/v1/namespaces/{source.metadata.namespace}/pingsources/{name}",
             headers={
@@ -131,7 +128,7 @@ class Poster:
 
     async def _post(self, cron: Cron) -> None:
         await asyncio.sleep(random.uniform(0, LONGEST_JITTER_S))
-        event = build_event_headers(EVENT_TYPE, cron.source, str(uuid.uuid4()), clock.now_s())
+        event = build_event_headers(PING_TYPE, cron.source, str(uuid.uuid4()), clock.now_s())
         for attempt in itertools.count(1):
             if self._stopping:
                 return

@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 import urllib.parse
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
+from shared import clock
+
+#: The type of a PingSource's events.
+PING_TYPE = "dev.knative.sources.ping"
 #: What an event says of itself already: an extension of such a name would say it twice.
 ATTRIBUTES = frozenset(
     {"datacontenttype", "dataschema", "id", "source", "specversion", "subject", "time", "type"}
@@ -33,5 +36,5 @@ def build_extension_headers(extensions: Mapping[str, str]) -> dict[str, str]:
 
 def build_event_headers(kind: str, source: str, id_: str, at_s: float) -> dict[str, str]:
     """Build the headers that every event has; its time is in epoch seconds."""
-    at = datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return {"ce-specversion": "1.0", "ce-type": kind, "ce-source": source, "ce-id": id_, "ce-time": at}
+    own = {"ce-specversion": "1.0", "ce-type": kind, "ce-source": source, "ce-id": id_}
+    return {**own, "ce-time": clock.format_utc(at_s)}

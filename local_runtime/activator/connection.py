@@ -11,7 +11,7 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from local_runtime.activator.client import CLOSED
-from local_runtime.activator.upstream import LONGEST_LINE_BYTES, MOST_HEADERS, READ_BYTES
+from local_runtime.activator.upstream import PARSING
 
 log = logging.getLogger(__name__)
 
@@ -112,11 +112,7 @@ class Connections(web.Server):
             loop=self._loop,
             logger=log,
             access_log=cast("logging.Logger", None),
-            auto_decompress=False,
             keepalive_timeout=_KEEP_ALIVE_S,
             lingering_time=_LINGER_S,
-            max_line_size=LONGEST_LINE_BYTES,
-            max_field_size=LONGEST_LINE_BYTES,
-            max_headers=MOST_HEADERS,
-            read_bufsize=READ_BYTES,
+            **PARSING,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from typing import Any
 
 from aiohttp.client_exceptions import ClientError, ClientPayloadError
 from aiohttp.client_proto import ResponseHandler
@@ -16,8 +17,16 @@ from local_runtime.activator.headers import frame
 #: Bytes that are read of a body before the sender is held, twice over.
 READ_BYTES = 128 * 1024
 #: Bytes of one header, and of the first line: whoever has a smaller limit says so himself.
-LONGEST_LINE_BYTES = 128 * 1024
-MOST_HEADERS = 1000
+_LONGEST_LINE_BYTES = 128 * 1024
+_MOST_HEADERS = 1000
+#: How aiohttp is to parse on either side: bodies as they come, limits that others have set long before.
+PARSING: dict[str, Any] = {
+    "auto_decompress": False,
+    "read_bufsize": READ_BYTES,
+    "max_line_size": _LONGEST_LINE_BYTES,
+    "max_field_size": _LONGEST_LINE_BYTES,
+    "max_headers": _MOST_HEADERS,
+}
 
 #: What a broken connection, or an answer that is none, shows as.
 BROKEN = (OSError, ClientError, HttpProcessingError)
@@ -71,15 +80,7 @@ class Upstream(ResponseHandler):
         Raises:
             OSError: The connection is broken.
         """
-        self.set_response_params(
-            skip_payload=is_head,
-            read_until_eof=True,
-            auto_decompress=False,
-            read_bufsize=READ_BYTES,
-            max_line_size=LONGEST_LINE_BYTES,
-            max_field_size=LONGEST_LINE_BYTES,
-            max_headers=MOST_HEADERS,
-        )
+        self.set_response_params(skip_payload=is_head, read_until_eof=True, **PARSING)
         self._is_chunked = is_chunked
         self._is_owed = True
         self._write(head + frame(body, is_chunked=is_chunked, is_last=is_whole))

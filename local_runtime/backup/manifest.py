@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from local_runtime.backup.files import MANIFEST, read_json, write_json
 from local_runtime.backup.parts import Part
+from shared import clock
 from shared.errors import InvalidInput
 
 #: Written into each manifest; a newer one is refused.
@@ -52,8 +52,8 @@ class Manifest:
             {
                 "format": FORMAT,
                 "what": "an export of gpu-telemetry: Parquet by UTC day of the records, with their versions",
-                "created": _format_ms(self.created_ms),
-                "until": _format_ms(self.until_ms),
+                "created": clock.format_utc(self.created_ms / 1000),
+                "until": clock.format_utc(self.until_ms / 1000),
                 **{name: getattr(self, name) for name in _PLAIN},
                 "uploads": None if self.uploads is None else asdict(self.uploads),
                 "parts": [asdict(part) for part in self.parts],
@@ -71,10 +71,6 @@ class Manifest:
 
 
 _PLAIN = ("url", "created_ms", "until_ms", "queued", "finished_ms", "columns")
-
-
-def _format_ms(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def read_manifest(folder: Path) -> Manifest | None:

@@ -27,11 +27,10 @@ from local_runtime.commands.output import (
 from local_runtime.log_records import clean
 from local_runtime.running import read_running
 from shared import clock
-from shared.cloudevents import build_event_headers
+from shared.cloudevents import PING_TYPE, build_event_headers
 from shared.errors import InvalidInput, NotFound
 
-#: What a PingSource sends; collect takes it for a tick.
-_TYPE = "dev.knative.sources.ping"
+#: What our PingSource sends; collect takes it for a tick.
 _TICK = '{"kind": "tick"}'
 #: Where the services are of a runtime that was started elsewhere, on the ports it has by default.
 _DEFAULTS = {"collect": COLLECT_URL, "query": QUERY_URL, "upload": UPLOAD_URL}
@@ -44,7 +43,7 @@ def _complete(ctx: click.Context, _parameter: click.Parameter, incomplete: str) 
 
 @click.command()
 @click.argument("service", shell_complete=_complete)
-@click.option("--type", "kind", default=_TYPE, show_default=True, help="The event's type.")
+@click.option("--type", "kind", default=PING_TYPE, show_default=True, help="The event's type.")
 @click.option(
     "--data",
     default=_TICK,

@@ -19,6 +19,7 @@ from local_runtime.containers.watcher import Watcher
 from local_runtime.guard import Guard
 from local_runtime.instance import ChildSpec
 from local_runtime.ports import is_loopback
+from local_runtime.supervisor import Tell
 from shared.config import read_variable
 from shared.errors import BadConfig, PipelineError
 
@@ -32,9 +33,6 @@ _ENGINE_TIMEOUT_S = 30
 _THREADS = 8
 #: How long leftovers may take to be removed.
 _CLOSE_TIMEOUT_S = 5.0
-
-#: Told (name, sentence) of what takes long.
-Tell = Callable[[str, str], None]
 
 
 class DockerBackend:

@@ -7,7 +7,7 @@ from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
-from local_runtime.cron import parse_schedule, parse_timezone
+from local_runtime.cron import Schedule, parse_schedule, parse_timezone
 from local_runtime.manifests.container import FunctionContainer, SourceContainer
 from local_runtime.manifests.parts import (
     NOTHING,
@@ -164,14 +164,12 @@ class PingSpec(_SourceSpec):
 
     @model_validator(mode="after")
     def _check(self) -> PingSpec:
-        # A time zone that the manifest does not name may stand in the schedule.
-        timezone = self.timezone if "timezone" in self.model_fields_set else ""
         if self.data and self.data_base64:
             raise build_mistake(("dataBase64",), self.data_base64, "exclude each other: data and dataBase64")
         data = "dataBase64" if self.data_base64 else "data"
         for alias, value, check in (
             ("timezone", self.timezone, lambda: parse_timezone(self.timezone or "UTC")),
-            ("schedule", self.schedule, lambda: parse_schedule(self.schedule, timezone)),
+            ("schedule", self.schedule, self.read_schedule),
             (data, self.data_base64 or self.data, self._check_body),
         ):
             try:
@@ -179,6 +177,11 @@ class PingSpec(_SourceSpec):
             except ValueError as exc:
                 raise build_mistake((alias,), value, str(exc)) from None
         return self
+
+    def read_schedule(self) -> Schedule:
+        """Return when it is due; raises ValueError where that cannot be read."""
+        # A time zone that the manifest does not name may stand in the schedule.
+        return parse_schedule(self.schedule, self.timezone if "timezone" in self.model_fields_set else "")
 
     def read_body(self) -> bytes:
         """Return the body of every event; raises ValueError where it is not base64."""

@@ -102,7 +102,7 @@ class Made:
         """Have it want so many, whatever was asked."""
         now_s = time.monotonic()
         self.revision._decide_at_s = now_s + 1000
-        self.revision._want(replace(self.revision.scaler.scale, desired=count), now_s)
+        self.revision._want(replace(self.revision.scaler.scale, desired=count))
 
     async def until(self, condition, timeout_s=15.0):
         deadline = time.monotonic() + timeout_s
