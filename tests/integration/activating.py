@@ -231,3 +231,59 @@ async def activated(*serving, concurrency=0, max_scale=10, **timeouts):
             await instance.stop()
     for instance in front.instances:
         assert not instance.errors, instance.errors
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\na\nb\r\n"
+
+
+MEASURED = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\na\nb"
+
+
+class Held:
+    """Says what it is told to, and then waits for the connection to end."""
+
+    def __init__(self, said=b""):
+        self._said = said
+        self.ended = 0
+
+    async def __call__(self, connection):
+        try:
+            await connection.read_head()
+            await connection.send(self._said)
+            await connection.read_rest()
+        finally:
+            self.ended += 1
+
+
+def dying(said=b""):
+    async def serve(connection):
+        await connection.read_head()
+        await connection.send(said)
+        await connection.close()
+
+    return serve
+
+
+def fields(head):
+    """The headers of a head, in order."""
+    return [tuple(line.split(": ", 1)) for line in head.split("\r\n")[1:] if line]
+
+
+def values(head, name):
+    return [value for key, value in fields(head) if key.lower() == name.lower()]
+
+
+class Kept:
+    """Keeps the heads it gets, and answers with what it is given."""
+
+    def __init__(self, answer=b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"):
+        self.heads = []
+        self._answer = answer
+
+    async def __call__(self, connection):
+        self.heads.append(await connection.read_head())
+        await connection.send(self._answer)
+
+
+def post(*lines, body=b""):
+    return "\r\n".join(["POST / HTTP/1.1", "Host: localhost", *lines, "", ""]).encode() + body
