@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tests.serving import Handler, Server
 
 METRICS = """# HELP gpu_telemetry_queue_depth messages
 # TYPE gpu_telemetry_queue_depth gauge
@@ -79,20 +79,12 @@ def serving_admin():
     """Serve it on a free port."""
     admin = Admin()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
+    class Telling(Handler):
+        def serve(self):
             said = METRICS if self.path == "/metrics" else admin.answer(self.path)
             body = said.encode() if isinstance(said, str) else json.dumps(said or {"success": False}).encode()
-            self.send_response(200 if said else 404)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.answer(200 if said else 404, body)
 
-        def log_message(self, *_args):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        admin.url = f"http://127.0.0.1:{server.server_port}"
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with Server(Telling) as server:
+        admin.url = server.url
         yield admin
-        server.shutdown()

@@ -7,14 +7,14 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import urllib3
 
 from tests.functions import ROOT
+from tests.serving import Handler, Server
 
 
-class DoublingSink:
+class DoublingSink(Server):
     """What the queue source takes for collect."""
 
     def __init__(self, collectors):
@@ -25,29 +25,20 @@ class DoublingSink:
         self.events = []
         sink = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
+        class Doubling(Handler):
+            def serve(self):
                 headers = {
                     k: v for k, v in self.headers.items() if k.lower().startswith(("ce-", "content-type"))
                 }
-                event = headers, self.rfile.read(int(self.headers["Content-Length"]))
+                event = headers, self.read_body()
                 sink.events.append(event)
                 self.send_response(204 if sink.post(event) else 503)
                 self.end_headers()
 
-            def log_message(self, *_args):
-                pass
+        super().__init__(Doubling)
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self):
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_exc):
-        self._server.shutdown()
-        self._server.server_close()
+    def __exit__(self, *exc):
+        super().__exit__(*exc)
         self._pool.shutdown()
 
     def post(self, event):

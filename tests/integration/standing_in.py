@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from shared.etcd import Delete
+from tests.serving import Handler, Server
 
 #: Instead of a status: end the connection without an answer.
 RESET = "reset"
 
 
-class StandIn:
+class StandIn(Server):
     """Takes events and deletes what they name from the queue, unless its answer says otherwise.
 
     `answer` is given the number of the event, from 0, and the ids it names; it returns a status, or (status,
@@ -33,41 +33,20 @@ class StandIn:
         self._under_way = []
         stand_in = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Taking(Handler):
             protocol_version = "HTTP/1.1"
 
-            def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            def serve(self):
+                body = json.loads(self.read_body())
                 status, headers = stand_in.take(
                     dict(self.headers.items()), [m["id"] for m in body["messages"]]
                 )
                 if status == RESET:
                     self.close_connection = True
                     return
-                self.send_response(status)
-                for name, value in {"Content-Length": "0", **headers}.items():
-                    self.send_header(name, value)
-                self.end_headers()
+                self.answer(status, **headers)
 
-            def log_message(self, *_args):
-                pass
-
-        class Server(ThreadingHTTPServer):
-            request_queue_size = 64
-
-        self._server = Server(("127.0.0.1", port), Handler)
-        if ssl_context is not None:
-            self._server.socket = ssl_context.wrap_socket(self._server.socket, server_side=True)
-        scheme = "http" if ssl_context is None else "https"
-        self.url = f"{scheme}://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self):
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_exc):
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Taking, port, ssl_context)
 
     def take(self, headers, ids):
         with self._lock:

@@ -6,7 +6,6 @@ import asyncio
 import threading
 import uuid
 from datetime import datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -15,9 +14,10 @@ from local_runtime.manifests import PingSource
 from local_runtime.triggers import Poster, parse_cron
 from tests.functions import free_port
 from tests.integration.activating import in_loop, until
+from tests.serving import Handler, Server
 
 
-class Function:
+class Function(Server):
     """Answers events with the statuses it is given, the last one again and again; may hold them back."""
 
     def __init__(self, statuses):
@@ -27,9 +27,9 @@ class Function:
         self.at_once = 0
         function = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                body = self.rfile.read(int(self.headers["Content-Length"]))
+        class Taking(Handler):
+            def serve(self):
+                body = self.read_body()
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 function.events.append((headers, body))
                 number = len(function.events)
@@ -39,20 +39,11 @@ class Function:
                 self.send_response(statuses[min(number, len(statuses)) - 1])
                 self.end_headers()
 
-            def log_message(self, *_args):
-                pass
+        super().__init__(Taking)
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self):
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_exc):
+    def __exit__(self, *exc):
         self.answering.set()
-        self._server.shutdown()
-        self._server.server_close()
+        super().__exit__(*exc)
 
 
 class Posting(list):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from click.testing import CliRunner
@@ -13,6 +11,7 @@ from local_runtime.cli import cli
 from local_runtime.commands.trigger import find_url
 from local_runtime.running import announce, lock_data_dir, signed
 from shared.errors import InvalidInput, NotFound, Transient
+from tests.serving import Handler, Server
 
 
 @pytest.fixture
@@ -20,26 +19,16 @@ def function():
     """A function that keeps what it is sent and answers what it is told to."""
     got = []
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["Content-Length"]))
+    class Taking(Handler):
+        def serve(self):
+            body = self.read_body()
             got.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
-            status, answer = server.answers
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
+            self.answer(*server.answers)
 
-        def log_message(self, *_args):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with Server(Taking) as server:
         server.answers = (204, b"")
         server.got = got
-        server.url = f"http://127.0.0.1:{server.server_port}"
-        threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
-        server.shutdown()
 
 
 def trigger(*arguments, standard_input=None, **environment):
