@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from benchmarks.client import Http, find_free_port
+from benchmarks.client import Http, find_free_ports
 from benchmarks.database import Etcd
 from benchmarks.processes import BenchmarkFailure, end, read_cpu_s, read_peak_bytes, wait_quiet, wait_until
 
@@ -34,7 +34,7 @@ class Pipeline:
 
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir
-        self.ports = {name: find_free_port() for name in _NAMES}
+        self.ports = dict(zip(_NAMES, find_free_ports(len(_NAMES)), strict=True))
         self.query, self.upload, self.collect, self.admin = (Http(self.ports[name]) for name in _NAMES)
         data_dir.mkdir(parents=True)
         options = [f"--{name}-port={port}" for name, port in self.ports.items()] + ["--metrics-port=0"]
